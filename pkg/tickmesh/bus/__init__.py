@@ -1,0 +1,1 @@
+"""How messages travel: NATS with JetStream, the shared-memory ring, and a bus in memory for tests."""

@@ -1,0 +1,138 @@
+"""The JetStream layout, declared once: streams, their limits, and the key-value buckets.
+
+``apply`` makes what is missing, corrects what drifted and reports it; it is safe to run from every
+service at every start. Fields follow ARCHITECTURE.md section 3.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import (
+    DiscardPolicy,
+    KeyValueConfig,
+    PersistMode,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import APIError, BucketNotFoundError, NotFoundError
+
+log = logging.getLogger(__name__)
+
+_HOUR_S = 3600.0
+_DAY_S = 24 * _HOUR_S
+_MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSpec:
+    """One stream. ``durable_order`` marks the journals: file, replicated, every write synced before the ack."""
+
+    name: str
+    subjects: tuple[str, ...]
+    max_age_s: float
+    max_bytes: int
+    storage: StorageType = StorageType.FILE
+    retention: RetentionPolicy = RetentionPolicy.LIMITS
+    discard: DiscardPolicy = DiscardPolicy.OLD
+    max_msgs_per_subject: int = -1
+    duplicate_window_s: float = 120.0
+    durable_order: bool = False
+
+    def config(self, replicas: int) -> StreamConfig:
+        return StreamConfig(
+            name=self.name,
+            subjects=list(self.subjects),
+            retention=self.retention,
+            discard=self.discard,
+            storage=self.storage,
+            max_age=self.max_age_s,
+            max_bytes=self.max_bytes,
+            max_msgs_per_subject=self.max_msgs_per_subject,
+            num_replicas=replicas,
+            duplicate_window=min(self.duplicate_window_s, self.max_age_s or self.duplicate_window_s),
+            allow_direct=True,
+            # Only the journals pay for an fsync per message; a replicated stream cannot be async.
+            persist_mode=PersistMode.ASYNC
+            if replicas == 1 and self.storage is StorageType.FILE and not self.durable_order
+            else None,
+        )
+
+
+STREAMS: tuple[StreamSpec, ...] = (
+    StreamSpec(
+        "MD",
+        ("md.>",),
+        60.0,
+        256 * _MIB,
+        storage=StorageType.MEMORY,
+        max_msgs_per_subject=50_000,
+        duplicate_window_s=1.0,
+    ),
+    StreamSpec("SIGNALS", ("signal.>",), 7 * _DAY_S, 1024 * _MIB),
+    StreamSpec(
+        "INTENTS",
+        ("order.intent.>",),
+        _DAY_S,
+        1024 * _MIB,
+        retention=RetentionPolicy.WORK_QUEUE,
+        durable_order=True,
+    ),
+    StreamSpec("ORDERS", ("order.event.>", "fill.>"), 90 * _DAY_S, 8192 * _MIB, durable_order=True),
+    StreamSpec("ACCOUNT", ("account.>",), 7 * _DAY_S, 1024 * _MIB, max_msgs_per_subject=100_000),
+    StreamSpec("COPY", ("copy.trade.>",), _DAY_S, 256 * _MIB, retention=RetentionPolicy.WORK_QUEUE),
+    StreamSpec("CTL", ("ctl.>",), 28 * _DAY_S, 64 * _MIB),
+    StreamSpec("ALERTS", ("alert.>",), 28 * _DAY_S, 256 * _MIB),
+    StreamSpec("AUDIT", ("audit.>",), 0.0, 8192 * _MIB),
+)
+
+BUCKETS: tuple[str, ...] = ("config", "limits", "breakers", "leases", "checkpoints", "strategies")
+BUCKET_HISTORY = 8
+
+
+async def apply(js: JetStreamContext, *, replicas: int = 1, timeout_s: float = 30.0) -> list[str]:
+    """Make the server hold this layout; returns one sentence per stream that had drifted.
+
+    Several services may do this at once: a stream that appears meanwhile is not an error.
+    """
+    drift: list[str] = []
+    async with asyncio.timeout(timeout_s):
+        for spec in STREAMS:
+            drift += await _apply_stream(js, spec, replicas)
+        for bucket in BUCKETS:
+            try:
+                await js.key_value(bucket)
+            except (BucketNotFoundError, NotFoundError):
+                await js.create_key_value(KeyValueConfig(bucket=bucket, history=BUCKET_HISTORY, replicas=replicas))
+    for sentence in drift:
+        log.warning(sentence)
+    return drift
+
+
+async def _apply_stream(js: JetStreamContext, spec: StreamSpec, replicas: int) -> list[str]:
+    want = spec.config(replicas)
+    try:
+        have = (await js.stream_info(spec.name)).config
+    except NotFoundError:
+        try:
+            await js.add_stream(want)
+        except APIError as error:
+            if error.err_code != 10058:  # the name is taken: another service made it just now
+                raise
+        return []
+    watched = ("subjects", "retention", "discard", "storage", "max_bytes", "max_msgs_per_subject", "num_replicas")
+    different = [name for name in watched if getattr(have, name) != getattr(want, name)]
+    if abs((have.max_age or 0) - (want.max_age or 0)) > 1:
+        different.append("max_age")
+    if not different:
+        return []
+    try:
+        await js.update_stream(want)
+        return [f"stream {spec.name} had drifted in {', '.join(different)}; corrected"]
+    except (APIError, NatsError) as error:
+        return [f"stream {spec.name} differs in {', '.join(different)} and cannot be corrected: {error}"]

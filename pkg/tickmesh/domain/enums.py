@@ -1,0 +1,106 @@
+"""The closed vocabularies of the system; members are what travels on the wire, so never renumber one."""
+
+from __future__ import annotations
+
+from enum import IntEnum, StrEnum
+
+
+class Side(IntEnum):
+    """Direction of an order or a position change; the value is the sign it gives to a position."""
+
+    BUY = 1
+    SELL = -1
+
+    @property
+    def opposite(self) -> Side:
+        return Side.SELL if self is Side.BUY else Side.BUY
+
+
+class OrderType(StrEnum):
+    LIMIT = "LIMIT"
+    MARKET = "MARKET"
+    STOP = "STOP"
+    STOP_MARKET = "STOP_MARKET"
+    TAKE_PROFIT = "TAKE_PROFIT"
+    TAKE_PROFIT_MARKET = "TAKE_PROFIT_MARKET"
+
+
+class TimeInForce(StrEnum):
+    """How long an order lives; GTX is the venue's word for post-only."""
+
+    GTC = "GTC"
+    IOC = "IOC"
+    FOK = "FOK"
+    GTX = "GTX"
+
+
+class PositionSide(StrEnum):
+    """BOTH in one-way mode; LONG and SHORT in hedge mode."""
+
+    BOTH = "BOTH"
+    LONG = "LONG"
+    SHORT = "SHORT"
+
+
+class OrderState(StrEnum):
+    """States of our order machine (ARCHITECTURE.md section 4)."""
+
+    NEW = "NEW"
+    VALIDATING = "VALIDATING"
+    PENDING_SUBMIT = "PENDING_SUBMIT"
+    SUBMITTED = "SUBMITTED"
+    PARTIALLY_FILLED = "PARTIALLY_FILLED"
+    FILLED = "FILLED"
+    CANCELED = "CANCELED"
+    REJECTED = "REJECTED"
+    EXPIRED = "EXPIRED"
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def terminal(self) -> bool:
+        return self in TERMINAL_STATES
+
+
+TERMINAL_STATES = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.REJECTED, OrderState.EXPIRED})
+
+
+class IntentAction(StrEnum):
+    PLACE = "PLACE"
+    CANCEL = "CANCEL"
+    CANCEL_ALL = "CANCEL_ALL"
+
+
+class Urgency(IntEnum):
+    """How much a signal pays for speed: PASSIVE rests as a maker, IMMEDIATE may take liquidity."""
+
+    PASSIVE = 0
+    NORMAL = 1
+    IMMEDIATE = 2
+
+
+class Mode(StrEnum):
+    """Execution mode of a strategy: Live sends orders, Simulation fills on paper, Observation only logs."""
+
+    LIVE = "Live"
+    SIMULATION = "Simulation"
+    OBSERVATION = "Observation"
+
+
+class RiskState(StrEnum):
+    """ACTIVE trades; REDUCING may only shrink a position; HALTED sends nothing but cancels."""
+
+    ACTIVE = "ACTIVE"
+    REDUCING = "REDUCING"
+    HALTED = "HALTED"
+
+
+class BreakerState(StrEnum):
+    CLOSED = "Closed"
+    OPEN = "Open"
+    HALF_OPEN = "HalfOpen"
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    CRITICAL = "critical"

@@ -1,0 +1,1 @@
+"""Metrics, logs with masking, health, and the admin endpoints that every service has."""

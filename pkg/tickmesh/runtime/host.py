@@ -1,0 +1,99 @@
+"""Host one service in this process: settings, logs, bus, admin endpoints, signals, exit code.
+
+Exit codes: 0 drained, 2 a configuration mistake (a restart does not help), 1 anything else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import uvloop
+from pydantic import SecretStr
+
+from tickmesh.bus.memory import MemoryBus
+from tickmesh.bus.nats import NatsBus
+from tickmesh.domain.errors import ConfigError, TickmeshError
+from tickmesh.observe import logs
+from tickmesh.observe.admin import AdminServer
+from tickmesh.observe.clock import SystemClock
+from tickmesh.observe.health import Health
+from tickmesh.observe.metrics import Metrics
+from tickmesh.ports import Bus
+from tickmesh.services.service import Service
+from tickmesh.settings import Settings, load
+
+log = logging.getLogger("tickmesh.host")
+
+Run = Callable[[Service], Awaitable[None]]
+
+
+def main(name: str) -> int:
+    """Run service ``name`` until it is told to stop."""
+    try:
+        settings = load()
+    except ConfigError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 2
+    logs.set_up(name, settings.observe.log_level, settings.observe.log_format)
+    _hide_secrets(settings)
+    try:
+        uvloop.run(_host(name, settings))
+    except ConfigError as error:
+        log.error("%s", error)
+        return 2
+    except TickmeshError as error:
+        log.error("%s", error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+async def _host(name: str, settings: Settings) -> None:
+    module = importlib.import_module(f"tickmesh.services.{name}")
+    run: Run = module.run
+    metrics, health = Metrics(name), Health()
+    admin = AdminServer(settings.observe.host, getattr(settings, name).admin_port, metrics, health)
+    bus: Bus = (
+        await NatsBus.connect(
+            settings.nats.url,
+            name=f"tickmesh-{name}",
+            user_credentials=settings.nats.credentials_file or None,
+            connect_timeout_s=settings.nats.connect_timeout_s,
+            replicas=settings.nats.replicas,
+        )
+        if getattr(module, "NEEDS_BUS", True)
+        else MemoryBus()
+    )
+    service = Service(name, settings, bus, SystemClock(), metrics, health, admin)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, service.stopping.set)
+    running = asyncio.create_task(_as_coroutine(run(service)), name=name)
+    try:
+        await asyncio.sleep(0)  # run registers its routes before its first await
+        await admin.start()
+        log.info("started")
+        await running
+        log.info("drained")
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await admin.stop()
+        await bus.close()
+
+
+async def _as_coroutine(work: Awaitable[None]) -> None:
+    await work
+
+
+def _hide_secrets(settings: Settings) -> None:
+    for section in Settings.model_fields:
+        for value in dict(getattr(settings, section)).values():
+            if isinstance(value, SecretStr):
+                logs.hide(value.get_secret_value())

@@ -1,0 +1,16 @@
+"""Keys of the connection to Postgres."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from tickmesh.settings.key import Section, key
+
+
+class PostgresSettings(Section):
+    dsn: SecretStr = key(
+        SecretStr("postgresql://tickmesh@127.0.0.1:17432/tickmesh"),
+        "Connection string; secret because it may hold a password.",
+    )
+    pool_size: int = key(4, "Connections of one service.", ge=1, le=64)
+    timeout_s: float = key(10.0, "Bound on one statement.", unit="s", gt=0)

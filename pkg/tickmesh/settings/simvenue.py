@@ -1,0 +1,13 @@
+"""Keys of the simvenue service."""
+
+from __future__ import annotations
+
+from tickmesh.settings.key import Section, key
+
+
+class SimvenueSettings(Section):
+    admin_port: int = key(17508, "Port of /healthz, /readyz, /startupz, /metrics and /stats.", ge=0, le=65535)
+    port: int = key(17480, "Port of the simulated exchange: REST, market streams and user streams.", ge=0, le=65535)
+    replay: str = key("", "Capture to replay instead of the synthetic market; empty for synthetic.")
+    replay_speed: float = key(1.0, "Replay speed; 1 is the capture's own pace, 0 as fast as consumers take it.", ge=0)
+    seed: int = key(1, "Seed of the synthetic market.")

@@ -1,0 +1,19 @@
+"""Keys of the venue: where it is and which symbols and account we use there."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from tickmesh.settings.key import Section, key
+
+
+class VenueSettings(Section):
+    name: str = key("binance", "Name of the venue in subjects and messages.")
+    protocol: str = key("binance_usdm", "Which venue package speaks to it.", pattern="^binance_usdm$")
+    rest_url: str = key("http://127.0.0.1:17480", "REST base URL; simvenue by default.")
+    stream_url: str = key("ws://127.0.0.1:17480", "Base URL of the market and user streams.")
+    api_key: SecretStr = key(SecretStr("tickmesh-local-key"), "API key; simvenue accepts this one.")
+    api_secret: SecretStr = key(SecretStr("tickmesh-local-secret"), "API secret; simvenue accepts this one.")
+    symbols: list[str] = key(["BTCUSDT", "ETHUSDT"], "Symbols to follow, as the venue spells them (JSON list).")
+    account: str = key("main", "Our name for the venue account.", pattern="^[A-Za-z0-9_-]+$")
+    recv_window_ms: int = key(5000, "How old a signed request may be at the venue.", unit="ms", ge=1, le=60000)
