@@ -1,0 +1,38 @@
+# Two commands matter: `make run` starts everything on this machine, `make test` runs the tests.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+STAMP  := $(VENV)/.installed
+
+.PHONY: run test check lock clean help
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/'
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tickmesh needs Python 3.11 or later: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "this Python cannot make a virtual environment; install its venv module (Debian: apt-get install python3-venv)"; exit 1; }
+	@echo "installing into $(VENV) (once; a minute or two) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(STAMP) ## start every service on this machine; ARGS="--for 30s --json" goes through
+	@exec $(BIN)/tickmesh up $(ARGS)
+
+test: $(STAMP) ## run all tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## format, lint, types, layers
+	@$(BIN)/ruff format --check pkg tests cmd
+	@$(BIN)/ruff check pkg tests cmd
+	@PYTHONPATH=pkg $(BIN)/lint-imports
+	@$(BIN)/mypy
+
+lock: ## pin the dependencies again (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --extra dev --extra build pyproject.toml -o requirements.lock
+
+clean: ## remove what make made; state in .data stays
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,35 @@
+"""Style as an executable test: layers, module sizes, one room's names."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "pkg" / "tickmesh"
+
+
+def test_imports_go_downwards_only() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT / "pkg")}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_no_module_is_longer_than_600_lines() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 600}
+    assert not long
+
+
+def test_cmd_never_shadows_the_standard_library() -> None:
+    assert not (ROOT / "cmd" / "__init__.py").exists()
+    assert not list(ROOT.rglob("cmd.py"))
+    for program in (ROOT / "cmd").glob("*/__main__.py"):
+        assert len(program.read_text().splitlines()) <= 30
+
+
+def test_every_module_opens_with_a_docstring() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text().lstrip()
+        assert not text or text.startswith(('"""', "'''")), path
