@@ -1,0 +1,84 @@
+"""The ``tickmesh`` command: up, run, status, config, version. Heavy imports happen inside the subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+
+from tickmesh import __version__
+from tickmesh.domain.errors import TickmeshError
+
+
+def seconds(text: str) -> float:
+    """Parse ``30``, ``30s``, ``5m`` or ``1h``."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h)?", text.strip())
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no duration; write 30s, 5m or 1h")
+    return float(match[1]) * {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="tickmesh", description="High-frequency trading for crypto futures.")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    up = commands.add_parser("up", help="start every service on this machine")
+    up.add_argument("--for", dest="for_s", type=seconds, metavar="30s", help="stop after this long")
+    up.add_argument("--replay", metavar="FILE", help="replay a market data capture instead of the synthetic market")
+    up.add_argument("--replay-speed", type=float, metavar="X", help="1 is the capture's own pace, 0 flat out")
+    up.add_argument("--strategy", metavar="FILE", help="Strategy resources: a YAML file or a directory")
+    up.add_argument("--transport", choices=("nats", "shm"), help="what carries ticks to strategies")
+    up.add_argument("--data-dir", metavar="DIR", help="where state is kept between runs (default .data)")
+    up.add_argument("--json", action="store_true", help="the last line printed is a summary as JSON")
+    up.add_argument("--free-ports", action="store_true", help="choose free ports instead of the fixed ones")
+    run = commands.add_parser("run", help="run one service in this process")
+    run.add_argument("service")
+    status = commands.add_parser("status", help="what the running system is doing", add_help=False)
+    status.add_argument("rest", nargs=argparse.REMAINDER)
+    config = commands.add_parser("config", help="every configuration key, its unit, range and reason")
+    config.add_argument("--yaml", action="store_true", help="print a configuration file")
+    commands.add_parser("version", help="print the version and which half of the hot path is in use")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point. Errors of ours end as one sentence on stderr and exit code 2 or 1."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["status"]:
+        from tickmesh.console.status import main as status
+
+        return status(argv[1:])
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return _dispatch(parser, arguments)
+    except TickmeshError as error:
+        print(f"tickmesh: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
+    if arguments.command == "up":
+        from tickmesh.runtime.up import up
+
+        return up(arguments)
+    if arguments.command == "run":
+        from tickmesh.runtime.host import main as host
+        from tickmesh.runtime.table import SERVICE_NAMES
+
+        if arguments.service not in SERVICE_NAMES:
+            parser.error(f"there is no service {arguments.service!r}; there are {', '.join(SERVICE_NAMES)}")
+        return host(arguments.service)
+    if arguments.command == "config":
+        from tickmesh.runtime.config_text import print_config
+
+        print_config(as_yaml=arguments.yaml)
+        return 0
+    if arguments.command == "version":
+        from tickmesh import hotpath
+
+        print(f"tickmesh {__version__} (hot path: {getattr(hotpath, 'HALF', 'pure')})")
+        return 0
+    parser.print_help()
+    return 2
