@@ -1,0 +1,1 @@
+"""simvenue: a simulated exchange that speaks the venue's wire protocol."""
