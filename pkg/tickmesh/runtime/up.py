@@ -1,0 +1,277 @@
+"""``tickmesh up``: the whole system on one machine, each service a process of its own under this supervisor.
+
+Start: servers, venue, services in the order of ``runtime.table``. Stop (Ctrl-C, --for, the end of a replay):
+rank by rank, strategy first, so that orders are cancelled and queues drained before what carries them goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from tickmesh.domain.errors import ConfigError, DependencyError
+from tickmesh.observe import logs
+from tickmesh.runtime import servers
+from tickmesh.runtime.child import Child
+from tickmesh.runtime.line import status_line
+from tickmesh.runtime.poll import StatsPoller
+from tickmesh.runtime.report import collect_summary
+from tickmesh.runtime.table import SERVICES, ServiceRow
+from tickmesh.settings import Settings, load
+from tickmesh.settings.load import variable
+
+_SERVER_READY_S = 60.0
+_SERVICE_READY_S = 45.0
+_REPLAY_SETTLE_S = 2.0
+
+
+def up(arguments: argparse.Namespace) -> int:
+    """Run everything until told to stop; 0 is well, 1 a service that could not start or an order amiss."""
+    settings, overrides = _configure(arguments)
+    logs.set_up("up", settings.observe.log_level, settings.observe.log_format)
+    data_dir = Path(settings.local.data_dir).resolve()
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / "lock").open("a+")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot use {data_dir} for state ({error.strerror}); choose another with --data-dir"
+        ) from None
+    with lock:
+        _take(lock, data_dir)
+        supervisor = Supervisor(settings, overrides, data_dir)
+        return asyncio.run(supervisor.run(for_s=arguments.for_s, as_json=arguments.json))
+
+
+def _take(lock: TextIO, data_dir: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ConfigError(
+            f"another tickmesh already runs on {data_dir}; stop it or choose another directory with --data-dir"
+        ) from None
+
+
+def _configure(arguments: argparse.Namespace) -> tuple[Settings, dict[str, str]]:
+    """Settings with the command line over the environment, and the same as variables for the children."""
+    overrides: dict[str, str] = {}
+    if arguments.replay:
+        capture = Path(arguments.replay)
+        if not capture.is_file():
+            raise ConfigError(f"there is no capture {arguments.replay}; --replay takes a market data file")
+        overrides["simvenue.replay"] = str(capture.resolve())
+        overrides.setdefault("venue.symbols", ",".join(servers_symbols(capture)))
+    if arguments.replay_speed is not None:
+        if arguments.replay_speed < 0:
+            raise ConfigError("--replay-speed must be 0 (flat out) or more")
+        overrides["simvenue.replay_speed"] = str(arguments.replay_speed)
+    if arguments.strategy:
+        if not Path(arguments.strategy).exists():
+            raise ConfigError(f"there is no strategy file or directory {arguments.strategy}")
+        overrides["strategy.resources"] = str(Path(arguments.strategy).resolve())
+    if arguments.transport:
+        overrides["local.transport"] = arguments.transport
+    if arguments.data_dir:
+        overrides["local.data_dir"] = str(Path(arguments.data_dir).resolve())
+    if arguments.free_ports:
+        overrides |= _free_ports()
+    environ = {**os.environ, **{variable(path): value for path, value in overrides.items()}}
+    settings = load(environ)
+    overrides["local.data_dir"] = str(Path(settings.local.data_dir).resolve())
+    return settings, overrides
+
+
+def servers_symbols(capture: Path) -> list[str]:
+    """The symbols that a capture holds."""
+    from tickmesh.venues.capture import symbols
+
+    return list(symbols(capture))
+
+
+def _free_ports() -> dict[str, str]:
+    names = [f"{row.name}.admin_port" for row in SERVICES] + ["gateway.port", "simvenue.port"]
+    ports = servers.free_ports(len(names) + 3)
+    chosen = {name: str(port) for name, port in zip(names, ports, strict=False)}
+    nats, postgres, valkey = ports[len(names) :]
+    return chosen | {
+        "venue.rest_url": f"http://127.0.0.1:{chosen['simvenue.port']}",
+        "venue.stream_url": f"ws://127.0.0.1:{chosen['simvenue.port']}",
+        "nats.url": f"nats://127.0.0.1:{nats}",
+        "postgres.dsn": f"postgresql://tickmesh@127.0.0.1:{postgres}/tickmesh",
+        "redis.url": f"redis://127.0.0.1:{valkey}/0",
+    }
+
+
+class Supervisor:
+    """Owns the child processes of one run."""
+
+    def __init__(self, settings: Settings, overrides: dict[str, str], data_dir: Path) -> None:
+        self.settings = settings
+        self.data_dir = data_dir
+        self.children: dict[str, Child] = {}
+        self.started_ns = time.time_ns()
+        host = settings.observe.host
+        urls = {row.name: f"http://{host}:{getattr(settings, row.name).admin_port}" for row in SERVICES}
+        self.poller = StatsPoller(urls)
+        self.gateway_url = f"http://{host}:{settings.gateway.port}"
+        self._overrides = overrides
+        self._stop = asyncio.Event()
+        self._signals = 0
+
+    async def run(self, *, for_s: float | None, as_json: bool) -> int:
+        """Start, watch, drain, report."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        await self.poller.open()
+        summary: dict[str, Any] = {}
+        failure = ""
+        try:
+            await self._start_servers()
+            await self._start_services()
+            await self._watch(for_s)
+        except DependencyError as error:
+            failure = str(error)
+        finally:
+            summary = await self._drain(failure)
+            await self.poller.close()
+        if failure:
+            print(f"tickmesh: {failure}", file=sys.stderr)
+        if as_json:
+            print(json.dumps(summary), flush=True)
+        return 1 if failure or summary.get("lost") or summary.get("duplicated") else 0
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        self._stop.set()
+        if self._signals == 1:
+            _say("stopping: cancelling open orders and draining (up to 30 s) ...")
+
+    async def _start_servers(self) -> None:
+        specs = servers.local_servers(self.settings, self.data_dir)
+        for spec in specs:
+            self._overrides |= spec.overrides
+        (self.data_dir / "logs").mkdir(exist_ok=True)
+        for spec in specs:
+            self.children[spec.name] = Child(
+                spec.name,
+                spec.argv,
+                env=spec.env,
+                log_dir=self.data_dir / "logs",
+                prepare=spec.prepare,
+                ready=spec.ready,
+                cwd=spec.cwd,
+                user=spec.user,
+                group=spec.group,
+                stop_signal=spec.stop_signal,
+                stop_timeout_s=spec.stop_timeout_s,
+            )
+        _say("starting " + ", ".join(spec.name for spec in specs) + " ...")
+        await asyncio.gather(*(self._bring_up(spec.name, _SERVER_READY_S) for spec in specs))
+
+    async def _start_services(self) -> None:
+        env = {**os.environ, **{variable(path): value for path, value in self._overrides.items()}}
+        env["PYTHONUNBUFFERED"] = "1"
+        waiting: dict[str, asyncio.Task[None]] = {}
+        for row in SERVICES:
+            self.children[row.name] = Child(
+                row.name,
+                [sys.executable, "-m", "tickmesh.runtime.cli", "run", row.name],
+                env=env,
+                log_dir=self.data_dir / "logs",
+                ready=lambda name=row.name: self.poller.ready(name),  # type: ignore[misc]
+                stop_timeout_s=self.settings.local.drain_timeout_s,
+            )
+            waiting[row.name] = asyncio.create_task(self._after(row, waiting))
+        _say("starting " + ", ".join(waiting) + " ...")
+        try:
+            await asyncio.gather(*waiting.values())
+        except BaseException:
+            for task in waiting.values():
+                task.cancel()
+            await asyncio.gather(*waiting.values(), return_exceptions=True)
+            raise
+        _say(f"dashboard: {self.gateway_url}   logs: {self.data_dir / 'logs'}   stop: Ctrl-C")
+
+    async def _after(self, row: ServiceRow, waiting: dict[str, asyncio.Task[None]]) -> None:
+        await asyncio.sleep(0)
+        for name in row.after:
+            if name in waiting:
+                await asyncio.shield(waiting[name])
+        await self._bring_up(row.name, _SERVICE_READY_S)
+
+    async def _bring_up(self, name: str, timeout_s: float) -> None:
+        child = self.children[name]
+        await child.start()
+        ready = asyncio.create_task(child.wait_ready(timeout_s))
+        stop = asyncio.create_task(self._stop.wait())
+        await asyncio.wait({ready, stop}, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if not ready.done():
+            ready.cancel()
+            raise DependencyError(name, "stopped while starting")
+        if not ready.result():
+            why = (
+                child.broken or f"not ready within {timeout_s:g} s; the end of {child.log_path}:\n{child.last_lines()}"
+            )
+            raise DependencyError(name, f"{name}: {why}")
+
+    async def _watch(self, for_s: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + for_s if for_s is not None else None
+        finished_at: float | None = None
+        tick = loop.time()
+        while not self._stop.is_set():
+            tick += 1.0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), max(0.05, min(tick, end or tick) - loop.time()))
+            if self._stop.is_set() or (end is not None and loop.time() >= end):
+                return
+            for child in self.children.values():
+                child.sample()
+                if child.broken:
+                    raise DependencyError(child.name, f"{child.name}: {child.broken}")
+            _, live = await asyncio.gather(self.poller.poll(), self.poller.get(self.gateway_url + "/api/v1/live"))
+            down = [c.name for c in self.children.values() if c.pid is None]
+            print(status_line(live, down, self.poller), flush=True)
+            if self.settings.simvenue.replay and self._replay_finished():
+                finished_at = finished_at or loop.time()
+                if loop.time() - finished_at >= _REPLAY_SETTLE_S:
+                    _say("the replay is through")
+                    return
+
+    def _replay_finished(self) -> bool:
+        return bool(self.poller.latest.get("simvenue", {}).get("gauges", {}).get("replay_finished"))
+
+    async def _drain(self, failure: str) -> dict[str, Any]:
+        summary: dict[str, Any] = {"error": failure} if failure else {}
+        for rank in range(5):
+            names = [row.name for row in SERVICES if row.drain_rank == rank and row.name in self.children]
+            if rank == 3 and not failure:
+                # Trading is over and everything that reads the journal is still up.
+                try:
+                    summary = await collect_summary(self)
+                except (DependencyError, OSError, TimeoutError) as error:
+                    summary = {"error": f"no summary: {error}"}
+            await self.poller.poll(*names)
+            await asyncio.gather(*(self.children[name].stop() for name in names))
+        await asyncio.gather(*(c.stop() for n, c in self.children.items() if n in ("nats", "postgres", "valkey")))
+        summary["cpu_s"] = {name: round(child.cpu_s, 2) for name, child in self.children.items()}
+        summary["rss_mb"] = {name: round(child.rss_mb, 1) for name, child in self.children.items()}
+        summary["restarts"] = {name: child.restarts for name, child in self.children.items() if child.restarts}
+        if not failure:
+            _say(f"drained; state is kept in {self.data_dir}")
+        return summary
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
