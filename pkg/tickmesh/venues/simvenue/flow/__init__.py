@@ -1,0 +1,1 @@
+"""Background flow of simvenue: the replay of a capture, or a synthetic market calibrated to one."""

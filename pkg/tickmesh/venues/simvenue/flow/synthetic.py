@@ -1,0 +1,158 @@
+"""Synthetic market: elapsed time and a random source in, anonymous orders, cancels and trades on the exchange out.
+
+Pure: the same seed, steps and exchange give the same stream. A latent fair price per symbol walks with trending
+regimes and mean-reverting noise; every symbol after the first follows the first one's returns with a lag. Rates are
+the capture's times EVENT_SCALE (the ratios stay): the full rate would take more than the machine's share of a core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from math import exp, floor, log, sqrt
+from random import Random
+
+from tickmesh.domain.enums import Side
+from tickmesh.domain.instrument import Instrument
+from tickmesh.venues.simvenue.flow.parameters import BTCUSDT, PROBABILITIES, FlowParameters
+from tickmesh.venues.simvenue.flow.ports import FlowExchange
+
+EVENT_SCALE = 0.1
+MAX_ORDERS_PER_SIDE = 400
+SEED_LEVELS = 100
+LAG_PER_S = 2.0
+TREND_BPS_PER_S = 0.4
+REVERSION_PER_S = 0.5
+NOISE_SHARE = 0.5
+REGIME_CHANGES_PER_S = 0.05
+_START_PRICES = {"BTCUSDT": 61_800.0, "ETHUSDT": 2_680.0}
+
+
+def draw(random: Random, points: tuple[int, ...]) -> int:
+    """Draws from quantiles at PROBABILITIES, log-linear between them; the tails stop at the outer quantiles."""
+    where = random.random()
+    if where <= PROBABILITIES[0]:
+        return points[0]
+    for (low_p, low), (high_p, high) in pairwise(zip(PROBABILITIES, points, strict=True)):
+        if where <= high_p:
+            share = (where - low_p) / (high_p - low_p)
+            return round(exp(log(low + 1) * (1 - share) + log(high + 1) * share)) - 1
+    return points[-1]
+
+
+class _Symbol:
+    """One symbol's latent price and our view of its anonymous orders, oldest first."""
+
+    def __init__(self, instrument: Instrument, parameters: FlowParameters) -> None:
+        self.instrument, self.parameters = instrument, parameters
+        start = _START_PRICES.get(instrument.symbol, 100.0)
+        self.log_base, self.noise = log(start / float(instrument.tick_size)), 0.0
+        self.trend = self.debt = self.lag = 0.0
+        self.bid = 0
+        self.orders: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
+
+    def fair_ticks(self) -> float:
+        return exp(self.log_base + self.noise)
+
+    def touch(self, side: Side) -> int:
+        return self.bid if side is Side.BUY else self.bid + 1
+
+
+class SyntheticMarket:
+    """Generates flow for ``instruments``, the first of which leads. ``rate`` multiplies the event rate."""
+
+    def __init__(
+        self,
+        exchange: FlowExchange,
+        instruments: Mapping[str, Instrument],
+        random: Random,
+        *,
+        rate: float = 1.0,
+        parameters: FlowParameters = BTCUSDT,
+    ) -> None:
+        self._exchange, self._random, self._rate = exchange, random, rate * EVENT_SCALE
+        ordered = sorted(instruments, key=lambda s: (s != "BTCUSDT", s))
+        self._symbols = [_Symbol(instruments[s], parameters) for s in ordered]
+
+    def open(self, now_ns: int) -> None:
+        """Fills the books around the start prices."""
+        for state in self._symbols:
+            state.bid = floor(state.fair_ticks())
+            for side in (Side.BUY, Side.SELL):
+                for step in range(SEED_LEVELS):
+                    self._place(state, side, state.touch(side) - side * step, now_ns)
+
+    def advance(self, elapsed_ns: int, now_ns: int) -> None:
+        """Moves the prices by ``elapsed_ns`` and plays the events that fall due."""
+        elapsed_s, leader_move = elapsed_ns / 1e9, 0.0
+        for index, state in enumerate(self._symbols):
+            move = self._walk(state, elapsed_s, leader_move, leads=index == 0)
+            if index == 0:
+                leader_move = move
+            self._follow(state, now_ns)
+            flow = state.parameters
+            both = flow.level_changes_per_s + flow.trades_per_s
+            state.debt += both * self._rate * elapsed_s
+            while state.debt > 0:
+                if self._random.random() * both < flow.trades_per_s:
+                    self._trade(state, now_ns)
+                else:
+                    self._change(state, now_ns)
+                state.debt += log(1.0 - self._random.random())
+
+    def _walk(self, state: _Symbol, elapsed_s: float, leader_move: float, *, leads: bool) -> float:
+        random = self._random
+        sigma = state.parameters.volatility_bps_per_sqrt_s / 1e4 * sqrt(elapsed_s)
+        state.noise += -REVERSION_PER_S * state.noise * elapsed_s + sigma * NOISE_SHARE * random.gauss(0, 1)
+        if leads:
+            if random.random() < REGIME_CHANGES_PER_S * elapsed_s:
+                state.trend = random.choice((-1, 0, 0, 1)) * TREND_BPS_PER_S / 1e4
+            move = state.trend * elapsed_s + sigma * sqrt(1 - NOISE_SHARE**2) * random.gauss(0, 1)
+        else:
+            state.lag += leader_move
+            move = state.lag * min(1.0, LAG_PER_S * elapsed_s)
+            state.lag -= move
+        state.log_base += move
+        return move
+
+    def _follow(self, state: _Symbol, now_ns: int) -> None:
+        """Pulls the quotes that the new fair price passed, then quotes the new touch."""
+        bid = floor(state.fair_ticks())
+        if bid == state.bid:
+            return
+        state.bid = bid
+        for side in (Side.BUY, Side.SELL):
+            passed = [i for i, ticks in state.orders[side].items() if (ticks - state.touch(side)) * side > 0]
+            for order_id in passed:
+                self._cancel(state, side, order_id, now_ns)
+        for side in (Side.BUY, Side.SELL):
+            if self._random.random() < state.parameters.one_tick_spread_ratio:
+                self._place(state, side, state.touch(side), now_ns)
+
+    def _change(self, state: _Symbol, now_ns: int) -> None:
+        side = self._random.choice((Side.BUY, Side.SELL))
+        orders = state.orders[side]
+        if orders and self._random.random() < state.parameters.cancel_ratio:
+            self._cancel(state, side, self._random.choice(list(orders)), now_ns)
+            return
+        # A sixth of the new orders joins the touch, which trades use up; the others keep the capture's distances.
+        distance = 0 if self._random.random() < 1 / 6 else draw(self._random, state.parameters.distance_ticks)
+        ticks = max(1, state.touch(side) - side * min(distance, state.bid // 50))
+        self._place(state, side, ticks, now_ns)
+
+    def _trade(self, state: _Symbol, now_ns: int) -> None:
+        side = self._random.choice((Side.BUY, Side.SELL))
+        lots = max(1, draw(self._random, state.parameters.trade_lots))
+        self._exchange.flow_place(state.instrument.symbol, side, None, lots, now_ns)
+
+    def _place(self, state: _Symbol, side: Side, ticks: int, now_ns: int) -> None:
+        lots = max(1, draw(self._random, state.parameters.level_lots))
+        order_id = self._exchange.flow_place(state.instrument.symbol, side, ticks, lots, now_ns)
+        orders = state.orders[side]
+        orders[order_id] = ticks
+        if len(orders) > MAX_ORDERS_PER_SIDE:
+            self._cancel(state, side, next(iter(orders)), now_ns)
+
+    def _cancel(self, state: _Symbol, side: Side, order_id: int, now_ns: int) -> None:
+        del state.orders[side][order_id]
+        self._exchange.flow_cancel(state.instrument.symbol, order_id, now_ns)
