@@ -6,6 +6,7 @@ clock, opens no socket and is deterministic: the same calls give the same events
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
 
 import msgspec
@@ -357,7 +358,7 @@ class Exchange(Background):
         self._dirty_orders.clear()
         return changes
 
-    def _state(self, **parts: list[object]) -> ExchangeState:
+    def _state(self, **parts: Sequence[object]) -> ExchangeState:
         counters = {
             "next_order_id": self._next_order_id,
             "next_income_id": self._next_income_id,
