@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+from tickmesh.domain.errors import ConfigError
+
 log = logging.getLogger(__name__)
 
 CONFIGURATION_EXIT = 2
@@ -166,9 +168,13 @@ class Child:
             if self._stopping:
                 return
             self.restarts += 1
-            if self._prepare is not None:
-                await asyncio.to_thread(self._prepare)
-            await self._spawn()
+            try:
+                if self._prepare is not None:
+                    await asyncio.to_thread(self._prepare)
+                await self._spawn()
+            except (ConfigError, OSError) as error:
+                self.broken = str(error)
+                return
 
 
 def _ending(code: int) -> str:
