@@ -17,7 +17,7 @@ from tickmesh.domain.instrument import Instrument
 from tickmesh.venues.simvenue.flow.parameters import BTCUSDT, PROBABILITIES, FlowParameters
 from tickmesh.venues.simvenue.flow.ports import FlowExchange
 
-EVENT_SCALE = 0.1
+EVENT_SCALE = 0.2
 MAX_ORDERS_PER_SIDE = 400
 SEED_LEVELS = 100
 LAG_PER_S = 2.0
@@ -47,7 +47,7 @@ class _Symbol:
         self.instrument, self.parameters = instrument, parameters
         start = _START_PRICES.get(instrument.symbol, 100.0)
         self.log_base, self.noise = log(start / float(instrument.tick_size)), 0.0
-        self.trend = self.debt = self.lag = 0.0
+        self.trend = self.debt = self.trade_debt = self.lag = 0.0
         self.bid = 0
         self.orders: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
 
@@ -81,6 +81,7 @@ class SyntheticMarket:
             for side in (Side.BUY, Side.SELL):
                 for step in range(SEED_LEVELS):
                     self._place(state, side, state.touch(side) - side * step, now_ns)
+            state.debt = 0.0
 
     def advance(self, elapsed_ns: int, now_ns: int) -> None:
         """Moves the prices by ``elapsed_ns`` and plays the events that fall due."""
@@ -91,14 +92,13 @@ class SyntheticMarket:
                 leader_move = move
             self._follow(state, now_ns)
             flow = state.parameters
-            both = flow.level_changes_per_s + flow.trades_per_s
-            state.debt += both * self._rate * elapsed_s
+            state.debt += flow.level_changes_per_s * self._rate * elapsed_s
+            state.trade_debt += flow.trades_per_s * self._rate * elapsed_s
             while state.debt > 0:
-                if self._random.random() * both < flow.trades_per_s:
-                    self._trade(state, now_ns)
-                else:
-                    self._change(state, now_ns)
-                state.debt += log(1.0 - self._random.random())
+                self._change(state, now_ns)
+            while state.trade_debt > 0:
+                self._trade(state, now_ns)
+                state.trade_debt += log(1.0 - self._random.random())
 
     def _walk(self, state: _Symbol, elapsed_s: float, leader_move: float, *, leads: bool) -> float:
         random = self._random
@@ -150,9 +150,11 @@ class SyntheticMarket:
         order_id = self._exchange.flow_place(state.instrument.symbol, side, ticks, lots, now_ns)
         orders = state.orders[side]
         orders[order_id] = ticks
+        state.debt -= 1.0
         if len(orders) > MAX_ORDERS_PER_SIDE:
             self._cancel(state, side, next(iter(orders)), now_ns)
 
     def _cancel(self, state: _Symbol, side: Side, order_id: int, now_ns: int) -> None:
         del state.orders[side][order_id]
+        state.debt -= 1.0
         self._exchange.flow_cancel(state.instrument.symbol, order_id, now_ns)
