@@ -16,6 +16,7 @@ import pytest
 from tickmesh.domain.enums import Side
 from tickmesh.domain.instrument import Instrument
 from tickmesh.venues.capture import Capture, Kind, rebuild_book
+from tickmesh.venues.simvenue.exchange.exchange import Exchange
 from tickmesh.venues.simvenue.flow.calibrate import calibrate, quantiles
 from tickmesh.venues.simvenue.flow.driver import FlowDriver, replay_instruments
 from tickmesh.venues.simvenue.flow.parameters import BTCUSDT
@@ -125,3 +126,19 @@ def test_the_synthetic_market_keeps_the_ratios_of_the_capture() -> None:
 @needs_data
 def test_the_committed_parameters_are_those_of_the_capture() -> None:
     assert calibrate(BTC) == BTCUSDT
+
+
+def test_the_synthetic_spread_on_the_real_exchange_is_mostly_one_tick_and_never_crossed() -> None:
+    instruments = {s: instrument(s) for s in ("BTCUSDT", "ETHUSDT")}
+    exchange = Exchange(list(instruments.values()))
+    market = SyntheticMarket(exchange, instruments, Random(3))
+    market.open(0)
+    spreads = []
+    for step in range(1000):
+        market.advance(20_000_000, step * 20_000_000)
+        book = exchange.market_of("BTCUSDT").book
+        bid, ask = book.best(Side.BUY), book.best(Side.SELL)
+        if bid is not None and ask is not None:
+            spreads.append(ask - bid)
+    assert len(spreads) > 990 and min(spreads) > 0
+    assert spreads.count(1) / len(spreads) == pytest.approx(BTCUSDT.one_tick_spread_ratio, abs=0.15)

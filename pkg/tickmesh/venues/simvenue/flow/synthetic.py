@@ -126,7 +126,7 @@ class SyntheticMarket:
             for order_id in passed:
                 self._cancel(state, side, order_id, now_ns)
         for side in (Side.BUY, Side.SELL):
-            if self._random.random() < state.parameters.one_tick_spread_ratio:
+            if self._random.random() < sqrt(state.parameters.one_tick_spread_ratio):  # both sides must
                 self._place(state, side, state.touch(side), now_ns)
 
     def _change(self, state: _Symbol, now_ns: int) -> None:
