@@ -69,7 +69,7 @@ def _configure(arguments: argparse.Namespace) -> tuple[Settings, dict[str, str]]
         if not capture.is_file():
             raise ConfigError(f"there is no capture {arguments.replay}; --replay takes a market data file")
         overrides["simvenue.replay"] = str(capture.resolve())
-        overrides.setdefault("venue.symbols", ",".join(servers_symbols(capture)))
+        overrides.setdefault("venue.symbols", ",".join(captured_symbols(capture)))
     if arguments.replay_speed is not None:
         if arguments.replay_speed < 0:
             raise ConfigError("--replay-speed must be 0 (flat out) or more")
@@ -90,11 +90,11 @@ def _configure(arguments: argparse.Namespace) -> tuple[Settings, dict[str, str]]
     return settings, overrides
 
 
-def servers_symbols(capture: Path) -> list[str]:
+def captured_symbols(capture: Path) -> list[str]:
     """The symbols that a capture holds."""
-    from tickmesh.venues.capture import symbols
+    from tickmesh.venues.capture import infer_instruments
 
-    return list(symbols(capture))
+    return sorted(infer_instruments(capture))
 
 
 def _free_ports() -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Binance USD-M Futures: sans-IO codecs and thin asyncio sessions."""

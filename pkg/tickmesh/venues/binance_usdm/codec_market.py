@@ -1,0 +1,201 @@
+"""Market streams and public REST answers of Binance USD-M as typed values; no I/O.
+
+Source: Binance "USDS-M Futures" documentation, market streams, and the captures in ``../shared/data``.
+A frame that is not what it should be raises MalformedFrameError; a retry does not help, skip it.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import msgspec
+
+from tickmesh.domain.errors import MalformedFrameError
+from tickmesh.domain.instrument import Instrument
+
+
+class DepthFrame(msgspec.Struct, tag_field="e", tag="depthUpdate"):
+    """``<symbol>@depth``; levels are (price, quantity) as text."""
+
+    E: int
+    T: int
+    s: str
+    U: int
+    u: int
+    pu: int
+    b: list[tuple[str, str]]
+    a: list[tuple[str, str]]
+
+
+class BookTickerFrame(msgspec.Struct, tag_field="e", tag="bookTicker"):
+    """``<symbol>@bookTicker``."""
+
+    u: int
+    s: str
+    b: str
+    B: str
+    a: str
+    A: str
+    T: int
+    E: int
+
+
+class TradeFrame(msgspec.Struct, tag_field="e", tag="trade"):
+    """``<symbol>@trade``; ``m`` is true when the buyer was the maker. ``X`` is NA for insurance fund trades."""
+
+    E: int
+    T: int
+    s: str
+    t: int
+    p: str
+    q: str
+    m: bool
+    X: str = ""
+
+
+class AggTradeFrame(msgspec.Struct, tag_field="e", tag="aggTrade"):
+    """``<symbol>@aggTrade``."""
+
+    E: int
+    s: str
+    a: int
+    p: str
+    q: str
+    f: int
+    l: int  # noqa: E741 - the venue's own name
+    T: int
+    m: bool
+
+
+class MarkPriceFrame(msgspec.Struct, tag_field="e", tag="markPriceUpdate"):
+    """``<symbol>@markPrice``."""
+
+    E: int
+    s: str
+    p: str
+    r: str
+    T: int
+    i: str = "0"
+
+
+class KlineFrame(msgspec.Struct, tag_field="e", tag="kline"):
+    """``<symbol>@kline_<interval>``; carried, not used on the hot path."""
+
+    E: int
+    s: str
+    k: dict[str, Any]
+
+
+MarketFrame = DepthFrame | BookTickerFrame | TradeFrame | AggTradeFrame | MarkPriceFrame | KlineFrame
+
+
+class _Combined(msgspec.Struct):
+    stream: str
+    data: MarketFrame
+
+
+class DepthSnapshot(msgspec.Struct):
+    """``GET /fapi/v1/depth``."""
+
+    lastUpdateId: int
+    bids: list[tuple[str, str]]
+    asks: list[tuple[str, str]]
+    E: int = 0
+    T: int = 0
+
+
+class Reply(msgspec.Struct):
+    """Answer to SUBSCRIBE and its like; ``error`` is there when it was refused."""
+
+    id: int | str | None
+    result: Any = None
+    error: dict[str, Any] | None = None
+
+
+_combined = msgspec.json.Decoder(_Combined)
+_raw = msgspec.json.Decoder(MarketFrame)
+_snapshot = msgspec.json.Decoder(DepthSnapshot)
+_reply = msgspec.json.Decoder(Reply)
+
+
+def parse_frame(frame: bytes) -> MarketFrame | Reply:
+    """One frame of a combined (``/stream``) or raw (``/ws``) market stream."""
+    try:
+        if frame.startswith(b'{"stream"'):
+            return _combined.decode(frame).data
+        if frame.startswith(b'{"e"'):
+            return _raw.decode(frame)
+        return _any_order(frame)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedFrameError("frame", str(error) or type(error).__name__) from None
+
+
+def _any_order(frame: bytes) -> MarketFrame | Reply:
+    keys = msgspec.json.decode(frame, type=dict[str, msgspec.Raw])
+    if "data" in keys:
+        return _raw.decode(keys["data"])
+    return _raw.decode(frame) if "e" in keys else _reply.decode(frame)
+
+
+def parse_depth_snapshot(body: bytes) -> DepthSnapshot:
+    """The REST snapshot."""
+    try:
+        return _snapshot.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedFrameError("depth snapshot", str(error)) from None
+
+
+class _Symbol(msgspec.Struct):
+    symbol: str
+    baseAsset: str
+    quoteAsset: str
+    filters: list[dict[str, Any]]
+    status: str = "TRADING"
+
+
+class _ExchangeInfo(msgspec.Struct):
+    symbols: list[_Symbol]
+
+
+def parse_exchange_info(body: bytes, venue: str) -> dict[str, Instrument]:
+    """Every contract that ``GET /fapi/v1/exchangeInfo`` lists, by symbol."""
+    try:
+        info = msgspec.json.decode(body, type=_ExchangeInfo)
+        return {row.symbol: _instrument(row, venue) for row in info.symbols}
+    except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, InvalidOperation) as error:
+        raise MalformedFrameError("exchangeInfo", str(error)) from None
+
+
+def _instrument(row: _Symbol, venue: str) -> Instrument:
+    filters = {f["filterType"]: f for f in row.filters}
+    price, lot = filters["PRICE_FILTER"], filters["LOT_SIZE"]
+
+    def optional(kind: str, name: str) -> Decimal | None:
+        text = filters.get(kind, {}).get(name)
+        return Decimal(str(text)) if text is not None else None
+
+    def count(kind: str) -> int | None:
+        limit = filters.get(kind, {}).get("limit")
+        return int(limit) if limit is not None else None
+
+    return Instrument(
+        venue=venue,
+        symbol=row.symbol,
+        base=row.baseAsset,
+        quote=row.quoteAsset,
+        status=row.status,
+        tick_size=Decimal(price["tickSize"]),
+        lot_size=Decimal(lot["stepSize"]),
+        min_price=Decimal(price["minPrice"]),
+        max_price=Decimal(price["maxPrice"]),
+        min_qty=Decimal(lot["minQty"]),
+        max_qty=Decimal(lot["maxQty"]),
+        market_min_qty=optional("MARKET_LOT_SIZE", "minQty"),
+        market_max_qty=optional("MARKET_LOT_SIZE", "maxQty"),
+        min_notional=optional("MIN_NOTIONAL", "notional"),
+        percent_price_up=optional("PERCENT_PRICE", "multiplierUp"),
+        percent_price_down=optional("PERCENT_PRICE", "multiplierDown"),
+        max_open_orders=count("MAX_NUM_ORDERS"),
+        max_algo_orders=count("MAX_NUM_ALGO_ORDERS"),
+    )
