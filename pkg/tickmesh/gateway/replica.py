@@ -98,7 +98,7 @@ class Replica:
         if root not in kinds:
             return None
         kind, ring = kinds[root]
-        message = decode(kind, payload)
+        message: object = decode(kind, payload)
         ring.append(message)
         return message
 

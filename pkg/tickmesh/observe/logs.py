@@ -32,13 +32,12 @@ def mask(text: str) -> str:
 
 
 class _Masked(logging.Formatter):
-    converter = time.gmtime
-
     def __init__(self, service: str) -> None:
         super().__init__(
             "%(asctime)s.%(msecs)03dZ %(levelname)-7s %(service)s %(name)s: %(message)s", "%Y-%m-%dT%H:%M:%S"
         )
         self._service = service
+        self.converter = time.gmtime
 
     def format(self, record: logging.LogRecord) -> str:
         record.service = self._service

@@ -6,8 +6,8 @@ because a service is one thread. They are read out by a collector when somebody 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 from hdrh.histogram import HdrHistogram
 from prometheus_client import CollectorRegistry, generate_latest
@@ -84,6 +84,11 @@ class Latency:
         return {"n": n, **quantiles, "max": round(self.max_ns / 1000, 1)}
 
 
+_C = TypeVar("_C")
+_Labels = tuple[tuple[str, str], ...]
+_Table = dict[str, tuple[str, dict[_Labels, _C]]]
+
+
 class Metrics(Collector):
     """The metrics of one service; names get the prefix ``tickmesh_``."""
 
@@ -91,29 +96,20 @@ class Metrics(Collector):
         self.service = service
         self.registry = CollectorRegistry()
         self.registry.register(self)
-        self._counters: dict[str, tuple[str, dict[tuple[tuple[str, str], ...], Counter]]] = {}
-        self._gauges: dict[str, tuple[str, dict[tuple[tuple[str, str], ...], Gauge]]] = {}
-        self._latencies: dict[str, tuple[str, dict[tuple[tuple[str, str], ...], Latency]]] = {}
+        self._counters: _Table[Counter] = {}
+        self._gauges: _Table[Gauge] = {}
+        self._latencies: _Table[Latency] = {}
 
     def counter(self, name: str, help: str, **labels: str) -> Counter:
         """Get or make; keep the result where it is used often. Name it ``*_total``."""
-        return self._get(self._counters, name, help, labels, Counter)
+        return _get(self._counters, name, help, labels, Counter)
 
     def gauge(self, name: str, help: str, **labels: str) -> Gauge:
-        return self._get(self._gauges, name, help, labels, Gauge)
+        return _get(self._gauges, name, help, labels, Gauge)
 
     def latency(self, name: str, help: str, **labels: str) -> Latency:
         """Name it ``*_latency_us``; it is recorded in ns and exported in us."""
-        return self._get(self._latencies, name, help, labels, Latency)
-
-    @staticmethod
-    def _get(table: Any, name: str, help: str, labels: dict[str, str], make: type) -> Any:
-        children = table.setdefault(name, (help, {}))[1]
-        key = tuple(sorted(labels.items()))
-        found = children.get(key)
-        if found is None:
-            found = children[key] = make()
-        return found
+        return _get(self._latencies, name, help, labels, Latency)
 
     def collect(self) -> Iterator[Any]:
         for name, (help, counters) in list(self._counters.items()):
@@ -153,6 +149,15 @@ class Metrics(Collector):
             "gauges": {_flat(n, k): g.value for n, (_, t) in self._gauges.items() for k, g in t.items()},
             "latency_us": {_flat(n, k): h.summary() for n, (_, t) in self._latencies.items() for k, h in t.items()},
         }
+
+
+def _get(table: _Table[_C], name: str, help: str, labels: dict[str, str], make: Callable[[], _C]) -> _C:
+    children = table.setdefault(name, (help, {}))[1]
+    key = tuple(sorted(labels.items()))
+    found = children.get(key)
+    if found is None:
+        found = children[key] = make()
+    return found
 
 
 def _flat(name: str, labels: tuple[tuple[str, str], ...]) -> str:

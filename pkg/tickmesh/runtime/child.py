@@ -9,6 +9,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -133,6 +134,9 @@ class Child:
             return ""
 
     async def _spawn(self) -> None:
+        privileges: dict[str, Any] = {}
+        if self._user is not None:
+            privileges = {"user": self._user, "group": self._group, "extra_groups": []}
         with self.log_path.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 *self._argv,
@@ -143,7 +147,7 @@ class Child:
                 stderr=output,
                 # Its own group: Ctrl-C reaches the supervisor only, which then drains in order.
                 start_new_session=True,
-                **({"user": self._user, "group": self._group, "extra_groups": []} if self._user is not None else {}),
+                **privileges,
             )
 
     async def _keep(self) -> None:

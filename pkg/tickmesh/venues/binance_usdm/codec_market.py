@@ -114,7 +114,7 @@ class Reply(msgspec.Struct):
 
 
 _combined = msgspec.json.Decoder(_Combined)
-_raw = msgspec.json.Decoder(MarketFrame)
+_raw: msgspec.json.Decoder[MarketFrame] = msgspec.json.Decoder(MarketFrame)
 _snapshot = msgspec.json.Decoder(DepthSnapshot)
 _reply = msgspec.json.Decoder(Reply)
 
