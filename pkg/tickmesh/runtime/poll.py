@@ -24,6 +24,10 @@ class StatsPoller:
         if self._session is not None:
             await self._session.close()
 
+    def url(self, service: str) -> str:
+        """Base URL of the admin endpoints of ``service``."""
+        return self._urls[service]
+
     async def get(self, url: str) -> Any | None:
         """JSON of ``url``, or None when nobody answers (the caller shows that)."""
         assert self._session is not None

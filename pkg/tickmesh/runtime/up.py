@@ -252,6 +252,15 @@ class Supervisor:
     def _replay_finished(self) -> bool:
         return bool(self.poller.latest.get("simvenue", {}).get("gauges", {}).get("replay_finished"))
 
+    async def _keep_books(self) -> None:
+        """Write the feed's whole final books beside the logs, for whoever wants to compare them."""
+        folder = self.data_dir / "books"
+        folder.mkdir(exist_ok=True)
+        for symbol in self.settings.venue.symbols:
+            book = await self.poller.get(f"{self.poller.url('feed')}/book/{symbol}?depth=0")
+            if book is not None:
+                (folder / f"{symbol}.json").write_text(json.dumps(book), encoding="utf-8")
+
     async def _drain(self, failure: str) -> dict[str, Any]:
         summary: dict[str, Any] = {"error": failure} if failure else {}
         for rank in range(5):
@@ -263,6 +272,8 @@ class Supervisor:
                 except (DependencyError, OSError, TimeoutError) as error:
                     summary = {"error": f"no summary: {error}"}
             await self.poller.poll(*names)
+            if "feed" in names and not failure:
+                await self._keep_books()
             await asyncio.gather(*(self.children[name].stop() for name in names))
         await asyncio.gather(*(c.stop() for n, c in self.children.items() if n in ("nats", "postgres", "valkey")))
         summary["cpu_s"] = {name: round(child.cpu_s, 2) for name, child in self.children.items()}
