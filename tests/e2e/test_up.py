@@ -1,0 +1,105 @@
+"""One command trades: the whole system as real processes, with kills, restarts and the real capture."""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tickmesh.venues.capture import rebuild_book
+
+sys.path.insert(0, str(Path(__file__).parent))
+from harness import ROOT, SERVERS, SERVICES, Run, assert_sound
+
+DATA = Path(os.environ.get("TICKMESH_DATA", ROOT.parent / "shared" / "data")) / "binance-usdm"
+CAPTURE = DATA / "btcusdt_20240808.gz"
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+Start = Callable[..., Run]
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Start]:
+    runs: list[Run] = []
+
+    def start(*arguments: str) -> Run:
+        runs.append(Run(tmp_path / "data", *arguments))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        if run.process.poll() is None:
+            run.kill_all()
+
+
+def test_ticks_become_orders_become_fills_and_a_second_run_picks_the_state_up(up: Start) -> None:
+    first = up("--for", "20s").summary()
+    assert_sound(first)
+    assert first["events"] > 100
+    assert first["gaps"] == 0
+    assert sum(first["orders"].values()) > 0
+    assert first["fills"] > 0
+    assert first["latency_us"]["tick_to_order"]["n"] > 0
+    assert set(first["cpu_s"]) == {*SERVERS, *SERVICES}
+    second = up("--for", "10s").summary()
+    assert_sound(second)
+    assert sum(second["orders"].values()) > 0
+
+
+def test_ctrl_c_drains(up: Start) -> None:
+    run = up()
+    run.wait_for("dashboard:")
+    time.sleep(5)
+    began = time.monotonic()
+    run.process.send_signal(signal.SIGINT)
+    assert_sound(run.summary())
+    assert time.monotonic() - began < 45
+    assert run.process.returncode == 0
+
+
+@pytest.mark.parametrize("victim", [*SERVICES, *SERVERS])
+def test_killing_any_one_process_loses_and_doubles_nothing(up: Start, victim: str) -> None:
+    run = up("--for", "20s")
+    run.wait_for("dashboard:")
+    time.sleep(5)
+    run.children()[victim].kill()
+    summary = run.summary()
+    assert_sound(summary)
+    assert summary["restarts"].get(victim, 0) >= 1
+    assert sum(summary["orders"].values()) > 0
+
+
+def test_the_shared_memory_ring_carries_the_loop_too(up: Start) -> None:
+    summary = up("--for", "15s", "--transport", "shm").summary()
+    assert_sound(summary)
+    assert sum(summary["orders"].values()) > 0
+
+
+def test_the_capture_runs_through_the_whole_loop_to_the_independent_book(up: Start) -> None:
+    if not CAPTURE.exists():
+        pytest.skip(f"the capture {CAPTURE.name} is not there (TICKMESH_DATA)")
+    run = up("--replay", str(CAPTURE), "--replay-speed", "0")
+    summary = run.summary(400)
+    assert_sound(summary)
+    assert "the replay is through" in run.output()
+    assert summary["gaps"] == 0
+    assert summary["events"] >= 6_551 + 66_089 + 21_313
+    book = json.loads((run.data_dir / "books" / "BTCUSDT.json").read_text())
+    oracle = rebuild_book(CAPTURE, "BTCUSDT")
+    assert {Decimal(p): Decimal(q) for p, q in book["bids"]} == oracle.bids
+    assert {Decimal(p): Decimal(q) for p, q in book["asks"]} == oracle.asks
+
+
+def test_a_second_one_on_the_same_state_is_refused_in_one_sentence(up: Start) -> None:
+    run = up()
+    run.wait_for("starting")
+    second = Run(run.data_dir)
+    second.log = run.log  # both wrote there; only the exit code matters here
+    assert second.process.wait(60) == 2
+    run.kill_all()
