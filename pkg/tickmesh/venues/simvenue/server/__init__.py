@@ -1,0 +1,1 @@
+"""The wire protocol of Binance USD-M Futures around the pure exchange."""
