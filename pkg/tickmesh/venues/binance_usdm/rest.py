@@ -1,0 +1,275 @@
+"""BinanceUsdmRest: the signed REST calls of Binance USD-M, typed.
+
+In: exact decimals and names. Out: structs of ``codec_trading``, or VenueCallError whose ``outcome`` says
+whether the venue acted. It refuses to repeat a call that may have been done; only GETs are repeated, and
+only by ``http`` on a broken kept-alive connection. Source: Binance "USDS-M Futures" documentation (2024-12).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from decimal import Decimal
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from tickmesh.ports import Clock
+from tickmesh.venues.binance_usdm.codec_trading import (
+    Income,
+    Outcome,
+    VenueAccount,
+    VenueBalance,
+    VenueCallError,
+    VenueLeverage,
+    VenueOrder,
+    VenuePosition,
+    VenueTrade,
+    classify,
+)
+from tickmesh.venues.binance_usdm.http import AnswerLostError, Exchange, HttpAnswer, HttpClient, NotSentError
+
+_T = TypeVar("_T")
+Parameters = dict[str, str | int | Decimal]
+
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+
+
+class Usage(msgspec.Struct):
+    """What the venue's headers said last: request weight and orders used; -1 before the first answer."""
+
+    weight_1m: int = -1
+    orders_10s: int = -1
+    orders_1m: int = -1
+    read_mono_ns: int = 0
+
+
+class BinanceUsdmRest:
+    """One account at the venue. Make it inside a running event loop; ``close`` it."""
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        api_secret: str,
+        recv_window_ms: int,
+        clock: Clock,
+        *,
+        timeout_s: float = 5.0,
+        max_connections: int = 8,
+    ) -> None:
+        self.http = HttpClient(base_url, clock, max_connections=max_connections)
+        self.usage = Usage()
+        self.time_offset_ms = 0
+        """Venue's clock minus ours, from ``sync_time``; goes into every timestamp."""
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._mac = hmac.new(api_secret.encode(), digestmod=hashlib.sha256)
+        self._tail = f"&recvWindow={recv_window_ms}&timestamp=".encode()
+        head = f" HTTP/1.1\r\nHost: {self.http.host_header}\r\nX-MBX-APIKEY: {api_key}\r\n"
+        self._after_target = (head + "Content-Length: 0\r\n\r\n").encode()
+        self._after_get_target = (head + "\r\n").encode()
+        self._prefix = self.http.path_prefix.encode()
+
+    async def close(self) -> None:
+        await self.http.close()
+
+    # Orders.
+
+    def place_now(self, parameters: Parameters) -> Exchange | None:
+        """Sign and hand a new order to the socket at once; None when no connection is idle (use ``place_soon``).
+
+        The answer is for ``order_answer``.
+        """
+        return self.http.try_send(self._request(b"POST", b"/fapi/v1/order", parameters), self._timeout_s)
+
+    async def place_soon(self, parameters: Parameters) -> Exchange:
+        """As ``place_now``, waiting for a connection. Raises VenueCallError (NOT_SENT)."""
+        try:
+            return await self.http.start(self._request(b"POST", b"/fapi/v1/order", parameters), self._timeout_s)
+        except NotSentError as error:
+            raise VenueCallError(Outcome.NOT_SENT, str(error)) from error
+
+    async def order_answer(self, exchange: Exchange) -> VenueOrder:
+        """Wait for the answer to a placed order. Raises VenueCallError."""
+        try:
+            answer = await exchange.answer
+        except AnswerLostError as error:
+            raise VenueCallError(Outcome.UNKNOWN, str(error)) from error
+        return self._decode(answer, VenueOrder)
+
+    async def place(self, parameters: Parameters) -> VenueOrder:
+        """Place an order and wait for the answer. Raises VenueCallError."""
+        return await self.order_answer(self.place_now(parameters) or await self.place_soon(parameters))
+
+    async def cancel(self, symbol: str, client_order_id: str) -> VenueOrder:
+        """Cancel one order; -2011 means that the venue has no such open order: ask. Raises VenueCallError."""
+        return await self._call(
+            b"DELETE", b"/fapi/v1/order", {"symbol": symbol, "origClientOrderId": client_order_id}, VenueOrder
+        )
+
+    async def cancel_all(self, symbol: str) -> None:
+        """Cancel every open order of the account on ``symbol``, whoever placed it. Raises VenueCallError."""
+        await self._call(b"DELETE", b"/fapi/v1/allOpenOrders", {"symbol": symbol}, msgspec.Raw)
+
+    async def query(self, symbol: str, client_order_id: str) -> VenueOrder:
+        """One order by our id; -2013 means "not found". Raises VenueCallError."""
+        return await self._call(
+            b"GET", b"/fapi/v1/order", {"symbol": symbol, "origClientOrderId": client_order_id}, VenueOrder
+        )
+
+    async def query_by_venue_id(self, symbol: str, order_id: int) -> VenueOrder:
+        """One order by the venue's id. Raises VenueCallError."""
+        return await self._call(b"GET", b"/fapi/v1/order", {"symbol": symbol, "orderId": order_id}, VenueOrder)
+
+    async def open_orders(self, symbol: str | None = None) -> list[VenueOrder]:
+        """Open orders of one symbol (weight 1) or of all (weight 40). Raises VenueCallError."""
+        return await self._call(b"GET", b"/fapi/v1/openOrders", {"symbol": symbol} if symbol else {}, list[VenueOrder])
+
+    async def all_orders(
+        self, symbol: str, *, order_id: int | None = None, start_time_ms: int | None = None, limit: int = 500
+    ) -> list[VenueOrder]:
+        """Orders in any state, from ``order_id`` or ``start_time_ms``, oldest first. Raises VenueCallError."""
+        parameters: Parameters = {"symbol": symbol, "limit": limit}
+        if order_id is not None:
+            parameters["orderId"] = order_id
+        if start_time_ms is not None:
+            parameters["startTime"] = start_time_ms
+        return await self._call(b"GET", b"/fapi/v1/allOrders", parameters, list[VenueOrder])
+
+    async def user_trades(
+        self, symbol: str, *, from_id: int | None = None, start_time_ms: int | None = None, limit: int = 1000
+    ) -> list[VenueTrade]:
+        """Our executions from trade ``from_id`` (inclusive) or from a time, oldest first. Raises VenueCallError."""
+        parameters: Parameters = {"symbol": symbol, "limit": limit}
+        if from_id is not None:
+            parameters["fromId"] = from_id
+        elif start_time_ms is not None:
+            parameters["startTime"] = start_time_ms
+        return await self._call(b"GET", b"/fapi/v1/userTrades", parameters, list[VenueTrade])
+
+    async def countdown_cancel_all(self, symbol: str, countdown_ms: int) -> None:
+        """Arm the venue's dead-man switch: cancel all of ``symbol`` unless called again in time; 0 disarms."""
+        await self._call(
+            b"POST", b"/fapi/v1/countdownCancelAll", {"symbol": symbol, "countdownTime": countdown_ms}, msgspec.Raw
+        )
+
+    # The account.
+
+    async def positions(self, symbol: str | None = None) -> list[VenuePosition]:
+        """Positions that are open or have open orders. Raises VenueCallError."""
+        return await self._call(
+            b"GET", b"/fapi/v3/positionRisk", {"symbol": symbol} if symbol else {}, list[VenuePosition]
+        )
+
+    async def balances(self) -> list[VenueBalance]:
+        """Wallets. Raises VenueCallError."""
+        return await self._call(b"GET", b"/fapi/v3/balance", {}, list[VenueBalance])
+
+    async def account(self) -> VenueAccount:
+        """Sums over the account: margins, wallet, what is available. Raises VenueCallError."""
+        return await self._call(b"GET", b"/fapi/v3/account", {}, VenueAccount)
+
+    async def leverages(self, symbol: str | None = None) -> list[VenueLeverage]:
+        """Leverage and margin type per symbol. Raises VenueCallError."""
+        return await self._call(
+            b"GET", b"/fapi/v1/symbolConfig", {"symbol": symbol} if symbol else {}, list[VenueLeverage]
+        )
+
+    async def hedge_mode(self) -> bool:
+        """Whether positions have sides (LONG and SHORT apart). Raises VenueCallError."""
+        mode = await self._call(b"GET", b"/fapi/v1/positionSide/dual", {}, dict[str, Any])
+        return mode.get("dualSidePosition") in (True, "true")
+
+    async def income(
+        self, *, income_type: str | None = None, start_time_ms: int | None = None, limit: int = 1000
+    ) -> list[Income]:
+        """Funding, commissions and realised P&L, oldest first. Raises VenueCallError."""
+        parameters: Parameters = {"limit": limit}
+        if income_type is not None:
+            parameters["incomeType"] = income_type
+        if start_time_ms is not None:
+            parameters["startTime"] = start_time_ms
+        return await self._call(b"GET", b"/fapi/v1/income", parameters, list[Income])
+
+    # The user stream's key, and the clock.
+
+    async def create_listen_key(self) -> str:
+        """Open, or prolong, the user stream; the key lives 60 minutes. Raises VenueCallError."""
+        found = await self._call(b"POST", b"/fapi/v1/listenKey", None, dict[str, str])
+        return found["listenKey"]
+
+    async def keep_listen_key(self) -> None:
+        """Prolong the key by 60 minutes; -1125 means that it is gone: create another. Raises VenueCallError."""
+        await self._call(b"PUT", b"/fapi/v1/listenKey", None, msgspec.Raw)
+
+    async def close_listen_key(self) -> None:
+        """Close the user stream. Raises VenueCallError."""
+        await self._call(b"DELETE", b"/fapi/v1/listenKey", None, msgspec.Raw)
+
+    async def sync_time(self) -> int:
+        """Measure the venue's clock against ours and use it from now on; returns the offset in ms."""
+        before_ns, before_mono = self._clock.wall_ns(), self._clock.mono_ns()
+        found = await self._call(b"GET", b"/fapi/v1/time", None, dict[str, int])
+        middle_ms = (before_ns + (self._clock.mono_ns() - before_mono) // 2) // 1_000_000
+        self.time_offset_ms = found["serverTime"] - middle_ms
+        return self.time_offset_ms
+
+    # How a call is made.
+
+    async def _call(self, method: bytes, path: bytes, parameters: Parameters | None, kind: type[_T]) -> _T:
+        request = self._request(method, path, parameters)
+        try:
+            answer = await self.http.request(request, timeout_s=self._timeout_s, idempotent=method == b"GET")
+        except NotSentError as error:
+            raise VenueCallError(Outcome.NOT_SENT, str(error)) from error
+        except AnswerLostError as error:
+            raise VenueCallError(Outcome.UNKNOWN, str(error)) from error
+        return self._decode(answer, kind)
+
+    def _request(self, method: bytes, path: bytes, parameters: Parameters | None) -> bytes:
+        """The bytes of one request; ``parameters`` None means unsigned."""
+        after = self._after_get_target if method == b"GET" else self._after_target
+        if parameters is None:
+            return b"".join((method, b" ", self._prefix, path, after))
+        query = "&".join([f"{name}={_text(value)}" for name, value in parameters.items()]).encode()
+        now_ms = self._clock.wall_ns() // 1_000_000 + self.time_offset_ms
+        query = b"".join((query, self._tail if query else self._tail[1:], str(now_ms).encode()))
+        mac = self._mac.copy()
+        mac.update(query)
+        signature = mac.hexdigest().encode()
+        return b"".join((method, b" ", self._prefix, path, b"?", query, b"&signature=", signature, after))
+
+    def _decode(self, answer: HttpAnswer, kind: type[_T]) -> _T:
+        self._read_usage(answer)
+        if not 200 <= answer.status < 300:
+            raise classify(answer.status, answer.body, answer.headers.get("retry-after"))
+        decoder = _decoders.get(kind)
+        if decoder is None:
+            decoder = _decoders[kind] = msgspec.json.Decoder(kind, strict=False)  # numbers come as text
+        try:
+            decoded: _T = decoder.decode(answer.body)
+        except msgspec.MsgspecError as error:
+            raise VenueCallError(
+                Outcome.UNKNOWN, f"the venue's answer has the wrong shape ({error})", status=answer.status
+            ) from error
+        return decoded
+
+    def _read_usage(self, answer: HttpAnswer) -> None:
+        headers, usage = answer.headers, self.usage
+        weight = headers.get("x-mbx-used-weight-1m", "")
+        orders_10s, orders_1m = headers.get("x-mbx-order-count-10s", ""), headers.get("x-mbx-order-count-1m", "")
+        if weight.isdigit():
+            usage.weight_1m = int(weight)
+        if orders_10s.isdigit():
+            usage.orders_10s = int(orders_10s)
+        if orders_1m.isdigit():
+            usage.orders_1m = int(orders_1m)
+        usage.read_mono_ns = answer.received_mono_ns
+
+
+def _text(value: str | int | Decimal) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return quote(value, safe="-_.") if isinstance(value, str) else str(value)
