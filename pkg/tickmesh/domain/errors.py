@@ -49,3 +49,12 @@ class UnknownSymbolError(TickmeshError, KeyError):
 
     def __str__(self) -> str:
         return f"{self.venue} does not list {self.symbol}; see GET /fapi/v1/exchangeInfo for what it lists"
+
+
+class NotFiniteError(TickmeshError, ValueError):
+    """A price, balance or quantity is NaN, infinite or not positive where it must be; it is refused where it enters."""
+
+    def __init__(self, what: str, found: object) -> None:
+        super().__init__(f"{what} must be a finite number in range, found {found}")
+        self.what = what
+        self.found = found

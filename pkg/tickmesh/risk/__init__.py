@@ -1,0 +1,1 @@
+"""Limits, pre-trade checks, breakers, halt state, emergency triggers: pure; the only maker of an ApprovedOrder."""
