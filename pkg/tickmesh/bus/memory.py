@@ -39,6 +39,7 @@ class _MemoryMessage:
         self.headers = headers
         self.stream_seq = stream_seq
         self.redelivered = False
+        self.pending = 0
         self.settled: str | None = None
 
     async def ack(self) -> None:
@@ -219,6 +220,10 @@ class MemoryBus:
 
     async def last(self, stream: str, subject: str) -> bytes | None:
         return next((m.data for m in reversed(self.streams[stream]) if matches(subject, m.subject)), None)
+
+    async def last_of_each(self, stream: str, filter_subject: str) -> list[tuple[str, bytes, int]]:
+        newest = {m.subject: m for m in self.streams[stream] if matches(filter_subject, m.subject)}
+        return [(m.subject, m.data, m.stream_seq) for m in newest.values()]
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float = 1.0) -> bytes:
         for pattern, handler in self._responders:

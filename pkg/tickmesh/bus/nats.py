@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
+import msgspec
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -58,6 +59,10 @@ class _Stored:
     @property
     def redelivered(self) -> bool:
         return int(self._msg.metadata.num_delivered or 1) > 1
+
+    @property
+    def pending(self) -> int:
+        return int(self._msg.metadata.num_pending or 0)
 
     async def ack(self) -> None:
         await self._msg.ack()
@@ -437,6 +442,30 @@ class NatsBus:
         except (*_NATS_ERRORS, APIError) as error:
             raise DependencyError("nats", f"cannot read {subject} of {stream}: {error}") from error
         return bytes(message.data or b"")
+
+    async def last_of_each(self, stream: str, filter_subject: str) -> list[tuple[str, bytes, int]]:
+        found: list[tuple[str, bytes, int]] = []
+        inbox = self._client.new_inbox()
+        try:
+            subscription = await self._client.subscribe(inbox)
+            try:
+                wanted = msgspec.json.encode({"multi_last": [filter_subject]})
+                await self._client.publish(f"$JS.API.DIRECT.GET.{stream}", wanted, reply=inbox)
+                async with asyncio.timeout(2.0):
+                    while True:
+                        message = await subscription.next_msg(timeout=2.0)
+                        head = message.headers or {}
+                        status = head.get("Status")
+                        if status in ("204", "404"):  # end of batch, nothing there
+                            return found
+                        if status is not None:
+                            raise DependencyError("nats", f"stream {stream} refuses to tell its newest: {head}")
+                        found.append((head["Nats-Subject"], bytes(message.data), int(head["Nats-Sequence"])))
+            finally:
+                await subscription.unsubscribe()
+        except _NATS_ERRORS as error:
+            words = str(error) or type(error).__name__
+            raise DependencyError("nats", f"cannot read the newest of {filter_subject} in {stream}: {words}") from error
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float = 1.0) -> bytes:
         try:

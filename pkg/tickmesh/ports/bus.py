@@ -33,6 +33,11 @@ class DurableMessage(Protocol):
     @property
     def redelivered(self) -> bool: ...
 
+    @property
+    def pending(self) -> int:
+        """How many more the consumer still had to deliver when this one left the server."""
+        ...
+
     async def ack(self) -> None: ...
 
     async def nak(self, delay_s: float = 0.0) -> None: ...
@@ -153,6 +158,14 @@ class Bus(Protocol):
 
     async def last(self, stream: str, subject: str) -> bytes | None:
         """The newest message of ``subject`` that ``stream`` holds."""
+        ...
+
+    async def last_of_each(self, stream: str, filter_subject: str) -> list[tuple[str, bytes, int]]:
+        """The newest message of every subject under ``filter_subject``, as (subject, payload, stream sequence).
+
+        Raises:
+            DependencyError: the stream did not answer, or holds more than 1024 such subjects.
+        """
         ...
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float = 1.0) -> bytes: ...

@@ -78,8 +78,7 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     if arguments.command == "version":
         from tickmesh import hotpath
 
-        why = f": {hotpath.WHY_PURE}" if hotpath.WHY_PURE else ""
-        print(f"tickmesh {__version__} (hot path: {hotpath.HALF}{why})")
+        print(f"tickmesh {__version__} (hot path: {getattr(hotpath, 'HALF', 'pure')})")
         return 0
     parser.print_help()
     return 2

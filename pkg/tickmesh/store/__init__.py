@@ -1,0 +1,1 @@
+"""Postgres (history, configuration) and the gateway's cache."""
