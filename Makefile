@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test check lock clean help
+.PHONY: run test native check lock clean help
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -19,10 +19,13 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: $(STAMP) ## start every service on this machine; ARGS="--for 30s --json" goes through
+native: $(STAMP) ## build the native hot path (Rust) where a toolchain is present
+	@$(BIN)/python pkg/native/build.py --into "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("platlib"))')"
+
+run: $(STAMP) native ## start every service on this machine; ARGS="--for 30s --json" goes through
 	@exec $(BIN)/tickmesh up $(ARGS)
 
-test: $(STAMP) ## run all tests
+test: $(STAMP) native ## run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(STAMP) ## format, lint, types, layers

@@ -1,6 +1,50 @@
 """The hot path behind one interface: the native half where it is built, else its pure-Python twin.
 
-The twin in ``hotpath.pure`` is the specification. ``HALF`` says which one is in use.
+The twin in ``hotpath.pure`` is the specification; ``HALF`` says which one is in use and ``WHY_PURE`` why it is not
+the native one. ``TICKMESH_PURE=1`` forces Python. The choice is made once, at import, and for all parts together:
+a process never runs on a mixture.
 """
 
-HALF = "pure"
+from __future__ import annotations
+
+import importlib
+import os
+import site
+from pathlib import Path
+from types import ModuleType
+
+INTERFACE = 1
+"""Version of the interface between the two halves; a native half of another one is not used."""
+
+
+def _load() -> tuple[ModuleType | None, str]:
+    if os.environ.get("TICKMESH_PURE", "") not in ("", "0"):
+        return None, "TICKMESH_PURE is set"
+    found = None
+    reason = "it is not installed: run `make native`, which needs a Rust toolchain"
+    for name in ("tickmesh_native", "tickmesh.hotpath.tickmesh_native"):
+        try:
+            found = importlib.import_module(name)
+            break
+        except ModuleNotFoundError:
+            continue
+        except ImportError as error:
+            reason = f"it is installed and does not load: {error}"
+    if found is None:
+        return None, _why_absent() or reason
+    if getattr(found, "INTERFACE", 0) != INTERFACE:
+        return None, f"what is installed has interface {found.INTERFACE}, not {INTERFACE}: run `make native` again"
+    return found, ""
+
+
+def _why_absent() -> str:
+    """What the build noted down when it could not build, beside where the library would be."""
+    for folder in site.getsitepackages():
+        note = Path(folder) / "tickmesh_native_absent.txt"
+        if note.is_file():
+            return note.read_text(errors="replace").strip()
+    return ""
+
+
+native, WHY_PURE = _load()
+HALF = "native" if native is not None else "pure"

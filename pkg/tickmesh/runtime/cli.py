@@ -78,7 +78,8 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     if arguments.command == "version":
         from tickmesh import hotpath
 
-        print(f"tickmesh {__version__} (hot path: {getattr(hotpath, 'HALF', 'pure')})")
+        why = f": {hotpath.WHY_PURE}" if hotpath.WHY_PURE else ""
+        print(f"tickmesh {__version__} (hot path: {hotpath.HALF}{why})")
         return 0
     parser.print_help()
     return 2
