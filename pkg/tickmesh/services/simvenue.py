@@ -15,12 +15,17 @@ from tickmesh.domain.errors import ConfigError
 from tickmesh.services.service import Service
 from tickmesh.venues.simvenue.exchange.exchange import Exchange
 from tickmesh.venues.simvenue.flow.driver import FlowDriver, replay_instruments
+from tickmesh.venues.simvenue.server.accounts import Accounts
+from tickmesh.venues.simvenue.server.admin import Admin
 from tickmesh.venues.simvenue.server.app import build
+from tickmesh.venues.simvenue.server.clock import VenueClock
 from tickmesh.venues.simvenue.server.hub import Hub
+from tickmesh.venues.simvenue.server.keys import ApiKeys
 from tickmesh.venues.simvenue.server.listing import complete, instruments_for
 from tickmesh.venues.simvenue.server.public import Public
 from tickmesh.venues.simvenue.server.rest import Rest
 from tickmesh.venues.simvenue.server.sockets import Sockets
+from tickmesh.venues.simvenue.server.trading import Trading
 from tickmesh.venues.simvenue.server.venue import Venue
 
 NEEDS_BUS = False
@@ -39,7 +44,15 @@ async def run(service: Service) -> None:
         instruments = instruments_for(service.settings.venue.symbols)
     hub = Hub(max_buffer_bytes=keys.max_buffer_kb * 1024, replay_wait_s=keys.replay_wait_s)
     exchange = Exchange(list(instruments.values()))
-    venue = Venue(exchange, instruments, hub, replay=bool(keys.replay), wall_ns=service.clock.wall_ns)
+    clock = VenueClock(service.clock.wall_ns)
+    venue = Venue(exchange, instruments, hub, clock, replay=bool(keys.replay))
+    api_keys = ApiKeys()
+    account = service.settings.venue.account
+    api_keys.add(
+        service.settings.venue.api_key.get_secret_value(), service.settings.venue.api_secret.get_secret_value(), account
+    )
+    exchange.add_account(account, keys.deposit, clock.now_ms())
+    service.admin.add_get("/record", Admin(venue).record)
     flow = FlowDriver(
         exchange,
         hub,
@@ -52,9 +65,10 @@ async def run(service: Service) -> None:
         rate=keys.flow_rate,
     )
     venue.captured_depth = flow.depth
-    rest = Rest(venue.now_ms)
-    rest.add(Public(venue).endpoints())
-    runner = await listen(build(rest, Sockets(hub, venue.now_ms)), service.settings.observe.host, keys.port)
+    rest = Rest(clock, api_keys, venue.commit)
+    for part in (Public(venue), Trading(venue), Accounts(venue), venue.users):
+        rest.add(part.endpoints())
+    runner = await listen(build(rest, Sockets(hub, clock.now_ms)), service.settings.observe.host, keys.port)
     service.health.set_started()
     log.info("listing %s", ", ".join(instruments))
     frames = service.metrics.counter("frames_total", "WebSocket frames written")

@@ -137,6 +137,7 @@ class Core:
                 balance_change=change,
                 positions=[self.margin.view(ledger, symbol, side) for symbol, side in keys],
                 time_ms=self.now_ms,
+                cross_wallet=ledger.wallet,
             )
         )
 

@@ -42,6 +42,8 @@ TEXT: dict[int, str] = {
     -4131: "The counterparty's best price does not meet the PERCENT_PRICE filter limit.",
     -4140: "Invalid symbol status for opening position.",
     -4164: "Order's notional must be no smaller than {0} (unless you choose reduce only).",
+    -4170: "Unable to switch to Multi-Assets mode: this venue has one margin asset.",
+    -4171: "No need to change multi-assets mode.",
     -5022: "Due to the order could not be executed as maker, the Post Only order will be rejected. "
     "The order will not be recorded in the order history",
     -5027: "No need to modify the order.",

@@ -139,6 +139,8 @@ class Exchange(Background):
             maintenance_margin=self.margin.maintenance(ledger),
             available=max(ZERO, ledger.wallet + unrealized - initial),
             positions=self.position_risk(account_id),
+            cross_wallet=ledger.wallet,
+            cross_unrealized=unrealized,
         )
 
     # -- queries --------------------------------------------------------------------------------------
@@ -158,15 +160,33 @@ class Exchange(Background):
         chosen = [msgspec.structs.replace(o) for o in orders if symbol in (None, o.symbol)]
         return sorted(chosen, key=lambda o: o.order_id)
 
-    def all_orders(self, account_id: str, symbol: str, from_id: int = 0, limit: int = 500) -> list[OrderRecord]:
-        """The newest orders of a symbol in id order, or the first from ``from_id`` on when it is given."""
+    def all_orders(
+        self,
+        account_id: str,
+        symbol: str,
+        from_id: int = 0,
+        limit: int = 500,
+        start_ms: int = 0,
+        end_ms: int | None = None,
+    ) -> list[OrderRecord]:
+        """Orders of a symbol in id order: the first from ``from_id`` or ``start_ms`` on, else the newest."""
         self.ledger_of(account_id)
         ours = (o for o in self.orders.values() if (o.account_id, o.symbol) == (account_id, symbol))
-        chosen = sorted((o for o in ours if o.order_id >= from_id), key=lambda o: o.order_id)
-        return [msgspec.structs.replace(o) for o in (chosen[:limit] if from_id else chosen[-limit:])]
+        chosen = sorted(
+            (o for o in ours if o.order_id >= from_id and _within(o.time_ms, start_ms, end_ms)),
+            key=lambda o: o.order_id,
+        )
+        return [msgspec.structs.replace(o) for o in (chosen[:limit] if from_id or start_ms else chosen[-limit:])]
 
     def user_trades(
-        self, account_id: str, symbol: str, from_id: int = 0, limit: int = 500, order_id: int | None = None
+        self,
+        account_id: str,
+        symbol: str,
+        from_id: int = 0,
+        limit: int = 500,
+        order_id: int | None = None,
+        start_ms: int = 0,
+        end_ms: int | None = None,
     ) -> list[UserTrade]:
         """Trades of an account and symbol in order; paging as in ``all_orders``."""
         chosen = [
@@ -175,16 +195,23 @@ class Exchange(Background):
             if (t.account_id, t.symbol) == (account_id, symbol)
             and t.trade_id >= from_id
             and order_id in (None, t.order_id)
+            and _within(t.time_ms, start_ms, end_ms)
         ]
-        return chosen[:limit] if from_id else chosen[-limit:]
+        return chosen[:limit] if from_id or start_ms else chosen[-limit:]
 
     def income(
-        self, account_id: str, symbol: str | None = None, kind: str | None = None, limit: int = 100
+        self,
+        account_id: str,
+        symbol: str | None = None,
+        kind: str | None = None,
+        limit: int = 100,
+        start_ms: int = 0,
+        end_ms: int | None = None,
     ) -> list[Income]:
-        """The newest income lines in order."""
-        lines = [i for i in self.income_lines if i.account_id == account_id]
+        """Income lines in order: the first from ``start_ms`` on, else the newest."""
+        lines = [i for i in self.income_lines if i.account_id == account_id and _within(i.time_ms, start_ms, end_ms)]
         lines = [i for i in lines if symbol in (None, i.symbol) and kind in (None, i.type)]
-        return lines[-limit:]
+        return lines[:limit] if start_ms else lines[-limit:]
 
     def mark_price(self, symbol: str) -> MarkPrice:
         """Mark, index and funding rate now."""
@@ -400,6 +427,10 @@ class Exchange(Background):
         self.orders = dict(sorted(self.orders.items()))
         for market in self.markets.values():
             market.book.drain_changed()
+
+
+def _within(time_ms: int, start_ms: int, end_ms: int | None) -> bool:
+    return start_ms <= time_ms and (end_ms is None or time_ms <= end_ms)
 
 
 __all__ = ["Exchange", "OrderStatus"]

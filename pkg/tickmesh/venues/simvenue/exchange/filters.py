@@ -19,6 +19,9 @@ CLIENT_ID = re.compile(r"[\.A-Z\:/a-z0-9_-]{1,36}")
 PRICED = (OrderType.LIMIT, OrderType.STOP, OrderType.TAKE_PROFIT)
 CONDITIONAL = (OrderType.STOP, OrderType.STOP_MARKET, OrderType.TAKE_PROFIT, OrderType.TAKE_PROFIT_MARKET)
 
+PRICE_PLACES = 2
+"""The venue's pricePrecision is at least this, whatever the tick."""
+
 
 class Checked(msgspec.Struct, frozen=True):
     """A request on the grid; 0 stands for a price that the type does not have."""
@@ -72,7 +75,7 @@ def price_on_grid(price: Decimal, market: Market) -> int:
         raise VenueError(-4013)
     if instrument.max_price is not None and price > instrument.max_price:
         raise VenueError(-4016)
-    return _units(price, instrument.tick_size, -4014)
+    return _units(price, instrument.tick_size, -4014, PRICE_PLACES)
 
 
 def qty_on_grid(quantity: Decimal, market: Market, *, market_order: bool) -> int:
@@ -112,9 +115,10 @@ def check_notional(market: Market, ticks: int, lots: int) -> None:
         raise VenueError(-4164, least)
 
 
-def _units(value: Decimal, step: Decimal, off_grid: int) -> int:
+def _units(value: Decimal, step: Decimal, off_grid: int, least_places: int = 0) -> int:
     exponent, step_exponent = value.normalize().as_tuple().exponent, step.normalize().as_tuple().exponent
-    if isinstance(exponent, int) and isinstance(step_exponent, int) and exponent < min(0, step_exponent):
+    assert isinstance(exponent, int) and isinstance(step_exponent, int)  # finite, checked before
+    if exponent < min(-least_places, step_exponent):
         raise VenueError(-1111)
     units, rest = divmod(value, step)
     if rest:

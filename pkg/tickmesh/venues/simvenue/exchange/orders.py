@@ -29,9 +29,8 @@ from tickmesh.venues.simvenue.exchange.types import (
 class Orders(Core):
     """The order desk."""
 
-    def place(self, account_id: str, request: PlaceRequest, now_ms: int) -> OrderRecord:
-        """Admit and execute an order; returns it as it stands afterwards. Raises VenueError."""
-        self.now_ms = max(self.now_ms, now_ms)
+    def check(self, account_id: str, request: PlaceRequest) -> filters.Checked:
+        """What can be said of an order without admitting it. Raises VenueError; changes nothing."""
         ledger, market = self.ledger_of(account_id), self.market_of(request.symbol)
         if ledger.dual == (request.position_side is PositionSide.BOTH):
             raise VenueError(-4061)
@@ -41,6 +40,13 @@ class Orders(Core):
         existing = ledger.by_client_id.get((request.symbol, request.client_order_id))
         if existing is not None and self.orders[existing].is_open:
             raise VenueError(-4116)
+        return checked
+
+    def place(self, account_id: str, request: PlaceRequest, now_ms: int) -> OrderRecord:
+        """Admit and execute an order; returns it as it stands afterwards. Raises VenueError."""
+        self.now_ms = max(self.now_ms, now_ms)
+        checked = self.check(account_id, request)
+        ledger, market = self.ledger_of(account_id), self.market_of(request.symbol)
         order = OrderRecord(
             order_id=self._next_order_id,
             account_id=account_id,

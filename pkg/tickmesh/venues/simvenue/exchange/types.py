@@ -213,6 +213,8 @@ class PositionView(msgspec.Struct, frozen=True, kw_only=True):
     liquidation_price: Decimal
     max_notional: Decimal
     update_ms: int
+    isolated_wallet: Decimal = ZERO
+    isolated_margin: Decimal = ZERO
 
 
 class AccountState(msgspec.Struct, kw_only=True):
@@ -240,6 +242,8 @@ class AccountInfo(msgspec.Struct, frozen=True, kw_only=True):
     maintenance_margin: Decimal
     available: Decimal
     positions: list[PositionView]
+    cross_wallet: Decimal
+    cross_unrealized: Decimal
 
 
 class MarkPrice(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,6 +317,7 @@ class AccountUpdate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     balance_change: Decimal
     positions: list[PositionView]
     time_ms: int
+    cross_wallet: Decimal = ZERO
 
 
 class AccountConfigUpdate(msgspec.Struct, frozen=True, kw_only=True, tag=True):

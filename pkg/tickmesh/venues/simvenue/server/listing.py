@@ -14,6 +14,7 @@ import msgspec
 
 from tickmesh.domain.errors import ConfigError
 from tickmesh.domain.instrument import Instrument
+from tickmesh.venues.simvenue.exchange.filters import PRICE_PLACES
 
 VENUE = "binance"
 _QUOTES = ("USDT", "USDC", "BUSD")
@@ -108,7 +109,7 @@ def _symbol(i: Instrument) -> dict[str, Any]:
         "baseAsset": i.base,
         "quoteAsset": i.quote,
         "marginAsset": i.quote,
-        "pricePrecision": max(2, _places(i.tick_size)),
+        "pricePrecision": max(PRICE_PLACES, _places(i.tick_size)),
         "quantityPrecision": _places(i.lot_size),
         "baseAssetPrecision": 8,
         "quotePrecision": 8,

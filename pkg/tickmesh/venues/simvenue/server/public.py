@@ -34,10 +34,10 @@ class Public:
         return {}
 
     def time(self, call: Call) -> object:
-        return {"serverTime": call.now_ms}
+        return {"serverTime": call.shown_ms}
 
     def info(self, call: Call) -> object:
-        return exchange_info(self._venue.instruments.values(), call.now_ms)
+        return exchange_info(self._venue.instruments.values(), call.shown_ms)
 
     def depth(self, call: Call) -> object:
         """During a replay the captured book, else the exchange's own."""
@@ -48,7 +48,7 @@ class Public:
         if self._venue.replay and (captured := self._venue.captured_depth(symbol, limit)) is not None:
             return captured
         instrument, found = self._venue.instruments[symbol], self._exchange.depth(symbol, limit)
-        body: dict[str, Any] = {"lastUpdateId": found.update_id, "E": call.now_ms, "T": call.now_ms}
+        body: dict[str, Any] = {"lastUpdateId": found.update_id, "E": call.shown_ms, "T": call.shown_ms}
         for name, levels in (("bids", found.bids), ("asks", found.asks)):
             body[name] = [(price_text(instrument, t), qty_text(instrument, q)) for t, q in levels]
         return body

@@ -10,12 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
 
 from tickmesh.venues.simvenue.exchange.errors import VenueError
+from tickmesh.venues.simvenue.server.clock import VenueClock
+
+KEY_HEADER = "X-MBX-APIKEY"
 
 
 class WireError(Exception):
@@ -38,12 +42,20 @@ class Security(StrEnum):
     SIGNED = "SIGNED"
 
 
+class Window(NamedTuple):
+    """A span of time, both ends included; None is open."""
+
+    start_ms: int
+    end_ms: int | None
+
+
 @dataclass(slots=True)
 class Call:
-    """One request, decoded. ``account`` is empty for public endpoints."""
+    """One request, decoded: ``now_ms`` is true venue time, ``shown_ms`` what clients see."""
 
     params: dict[str, str]
     now_ms: int
+    shown_ms: int
     account: str = ""
     api_key: str = ""
     headers: dict[str, str] = field(default_factory=dict)
@@ -92,6 +104,30 @@ class Call:
             raise missing(name)
         return number
 
+    def mandatory_decimal(self, name: str) -> Decimal:
+        """A number. Raises -1102 when there is none."""
+        found = self.decimal(name)
+        if found is None:
+            raise missing(name)
+        return found
+
+    def json_list(self, name: str, most: int) -> list[Any]:
+        """A JSON list of 1 to ``most`` items. Raises -1102 or -1130."""
+        try:
+            found = msgspec.json.decode(self.text(name))
+        except msgspec.DecodeError:
+            raise missing(name) from None
+        if not isinstance(found, list) or not 1 <= len(found) <= most:
+            raise WireError(-1130, f"Data sent for parameter '{name}' is not valid.")
+        return found
+
+    def window(self) -> Window:
+        """``startTime`` and ``endTime``. Raises -1023."""
+        start_ms, end_ms = self.integer("startTime"), self.integer("endTime")
+        if start_ms is not None and end_ms is not None and start_ms > end_ms:
+            raise WireError(-1023, "Start time is greater than end time.")
+        return Window(start_ms or 0, end_ms)
+
     def flag(self, name: str) -> bool:
         """An optional true or false. Raises -1102 for anything else."""
         found = self.params.get(name, "").lower()
@@ -115,15 +151,24 @@ class Endpoint:
     orders: int = 0
 
 
-def decode_params(request: web.Request, body: bytes) -> dict[str, str]:
-    """Query string and form body, later ones win. Raises -1100 for text that is no UTF-8."""
+class Gate(Protocol):
+    """What stands before the handlers: identity."""
+
+    def admit(self, endpoint: Endpoint, call: Call, query: str, body: str) -> None:
+        """Set ``call.account`` as the endpoint's security demands. Raises WireError."""
+
+
+def decode_params(query: str, body: str) -> dict[str, str]:
+    """Query string and form body. Raises -1100 for text that is no UTF-8, -1101 for a name sent twice."""
     try:
-        pairs = parse_qsl(request.query_string, keep_blank_values=True)
-        if body:
-            pairs += parse_qsl(body.decode(), keep_blank_values=True)
+        pairs = parse_qsl(query, keep_blank_values=True, errors="strict")
+        pairs += parse_qsl(body, keep_blank_values=True, errors="strict")
     except ValueError:
         raise WireError(-1100, "Illegal characters found in a parameter.") from None
-    return dict(pairs)
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise WireError(-1101, f"Too many parameters; expected '{len(found)}' and received '{len(pairs)}'.")
+    return found
 
 
 def answer(result: object, headers: Mapping[str, str], status: int = 200) -> web.Response:
@@ -138,10 +183,10 @@ def refusal(error: VenueError | WireError) -> dict[str, object]:
 
 
 class Rest:
-    """Routes requests to endpoints."""
+    """Routes requests to endpoints. ``commit`` saves and sends what a handler has changed, before the answer leaves."""
 
-    def __init__(self, now_ms: Callable[[], int]) -> None:
-        self._now_ms = now_ms
+    def __init__(self, clock: VenueClock, gate: Gate, commit: Callable[[], None]) -> None:
+        self._clock, self._gate, self._commit = clock, gate, commit
         self.endpoints: dict[tuple[str, str], Endpoint] = {}
 
     def add(self, endpoints: list[Endpoint]) -> None:
@@ -154,11 +199,27 @@ class Rest:
         if endpoint is None:
             return answer({"code": -5000, "msg": f"Path {request.path}, Method {request.method} is invalid"}, {}, 404)
         body = await request.read() if request.body_exists else b""
+        return self._handle(endpoint, request.rel_url.raw_query_string, body, request.headers.get(KEY_HEADER, ""))
+
+    def _handle(self, endpoint: Endpoint, query: str, raw: bytes, api_key: str) -> web.Response:
+        call: Call | None = None
         try:
-            call = Call(decode_params(request, body), self._now_ms())
+            body = _form(raw)
+            call = Call(decode_params(query, body), self._clock.now_ms(), self._clock.shown_ms(), api_key=api_key)
+            self._gate.admit(endpoint, call, query, body)
             result = endpoint.handler(call)
         except VenueError as error:
-            return answer(refusal(error), {}, 400)
+            return answer(refusal(error), call.headers if call else {}, 400)
         except WireError as error:
-            return answer(refusal(error), error.headers, error.status)
+            return answer(refusal(error), {**(call.headers if call else {}), **error.headers}, error.status)
+        finally:
+            if endpoint.method != "GET":
+                self._commit()
         return answer(result, call.headers)
+
+
+def _form(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise WireError(-1100, "Illegal characters found in a parameter.") from None

@@ -38,12 +38,12 @@ class Sockets:
 
     async def ws(self, request: web.Request) -> web.StreamResponse:
         """Raw streams."""
-        names = request.match_info.get("streams", "")
+        names = request.match_info.get("streams", "") or request.query.get("listenKey", "")
         return await self._serve(request, [n for n in names.split("/") if n], combined=False)
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """Combined streams."""
-        names = request.query.get("streams", "")
+        names = request.query.get("streams", "") or request.query.get("listenKey", "")
         return await self._serve(request, [n for n in names.split("/") if n], combined=True)
 
     async def _serve(self, request: web.Request, names: list[str], *, combined: bool) -> web.StreamResponse:

@@ -48,3 +48,8 @@ def qty_text(instrument: Instrument, lots: int) -> str:
 def money(value: Decimal) -> str:
     """An amount with the venue's eight places."""
     return f"{value:.8f}"
+
+
+def plain(value: Decimal) -> str:
+    """A number without an exponent, as exact as it is."""
+    return f"{value:f}" if value else "0"

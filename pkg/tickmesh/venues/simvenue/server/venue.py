@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping
 
 from tickmesh.domain.instrument import Instrument
 from tickmesh.venues.simvenue.exchange.exchange import Exchange
-from tickmesh.venues.simvenue.exchange.types import Event, ExchangeState
+from tickmesh.venues.simvenue.exchange.types import ExchangeState, OrderRecord
+from tickmesh.venues.simvenue.server.bodies import Bodies
+from tickmesh.venues.simvenue.server.clock import VenueClock
 from tickmesh.venues.simvenue.server.hub import Hub
 from tickmesh.venues.simvenue.server.market_streams import MarketStreams
-
-NS_PER_MS = 1_000_000
+from tickmesh.venues.simvenue.server.user_streams import UserStreams
 
 
 class Venue:
@@ -22,7 +23,6 @@ class Venue:
 
     Args:
         replay: captured frames are the market data; the exchange's own book changes are not sent.
-        wall_ns: the wall clock. Venue time is this plus ``clock_offset_ms``.
     """
 
     def __init__(
@@ -30,35 +30,33 @@ class Venue:
         exchange: Exchange,
         instruments: Mapping[str, Instrument],
         hub: Hub,
+        clock: VenueClock,
         *,
         replay: bool,
-        wall_ns: Callable[[], int],
     ) -> None:
-        self.exchange, self.instruments, self.hub, self.replay = exchange, dict(instruments), hub, replay
+        self.exchange, self.instruments, self.hub = exchange, dict(instruments), hub
+        self.clock, self.replay = clock, replay
+        self.bodies = Bodies(self.instruments, clock)
         self.streams = MarketStreams(exchange, self.instruments.values(), hub, publish_flow=not replay)
-        self.clock_offset_ms = 0
+        self.users = UserStreams(self.instruments, hub, clock)
         self.captured_depth: Callable[[str, int], bytes | None] = lambda _symbol, _limit: None
         self.save: Callable[[ExchangeState], None] = lambda _: None
-        self.on_user_events: Callable[[list[Event]], None] = lambda _: None
-        self._wall_ns = wall_ns
+        self.find_old: Callable[[str, str, int | None, str | None], OrderRecord | None] = lambda *_: None
         hub.on_pending = self.commit
         hub.on_subscribed = self.streams.on_subscribed
-
-    def now_ms(self) -> int:
-        """Venue time."""
-        return self._wall_ns() // NS_PER_MS + self.clock_offset_ms
 
     def commit(self) -> None:
         """Save and send what the last calls have changed."""
         events = self.exchange.drain_events()
         self.save(self.exchange.drain_changes())
         if events:
-            self.on_user_events(events)
-            self.streams.on_events(events, self.now_ms())
+            self.users.on_events(events)
+            self.streams.on_events(events, self.clock.shown_ms())
 
     def tick(self) -> None:
         """Run the timers that are due; call it every few tens of milliseconds."""
-        now_ms = self.now_ms()
+        now_ms = self.clock.now_ms()
         self.exchange.advance(now_ms)
+        self.users.tick(now_ms)
         self.commit()
-        self.streams.tick(now_ms)
+        self.streams.tick(self.clock.shown_ms())
