@@ -409,24 +409,33 @@ class NatsBus:
     async def replay(
         self, stream: str, *, filter_subject: str = ">", start_seq: int = 1
     ) -> AsyncIterator[tuple[str, bytes, int]]:
-        info = await self._js.stream_info(stream)
-        end = info.state.last_seq
-        if info.state.messages == 0 or end < start_seq:
-            return
-        config = ConsumerConfig(
-            ack_policy=AckPolicy.NONE,
-            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-            opt_start_seq=max(start_seq, 1),
-            filter_subject=None if filter_subject == ">" else filter_subject,
-            inactive_threshold=30,
-            mem_storage=True,
-        )
-        consumer = await self._js.add_consumer(stream, config)
-        pending = consumer.num_pending or 0
-        subscription = await self._js.pull_subscribe_bind(consumer.name, stream=stream)
+        try:
+            info = await self._js.stream_info(stream)
+            end = info.state.last_seq
+            if info.state.messages == 0 or end < start_seq:
+                return
+            config = ConsumerConfig(
+                ack_policy=AckPolicy.NONE,
+                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                opt_start_seq=max(start_seq, 1),
+                filter_subject=None if filter_subject == ">" else filter_subject,
+                inactive_threshold=30,
+                mem_storage=True,
+            )
+            consumer = await self._js.add_consumer(stream, config)
+            pending = consumer.num_pending or 0
+            subscription = await self._js.pull_subscribe_bind(consumer.name, stream=stream)
+        except (*_NATS_ERRORS, APIError) as error:
+            raise DependencyError("nats", f"cannot replay {stream}: {error or type(error).__name__}") from error
         try:
             while pending > 0:
-                for msg in await subscription.fetch(min(pending, 1000), timeout=5.0):
+                try:
+                    messages = await subscription.fetch(min(pending, 1000), timeout=5.0)
+                except (*_NATS_ERRORS, APIError) as error:
+                    raise DependencyError(
+                        "nats", f"the replay of {stream} broke off: {error or type(error).__name__}"
+                    ) from error
+                for msg in messages:
                     pending -= 1
                     yield msg.subject, msg.data, int(msg.metadata.sequence.stream)
         finally:

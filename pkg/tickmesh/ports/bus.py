@@ -153,7 +153,11 @@ class Bus(Protocol):
     def replay(
         self, stream: str, *, filter_subject: str = ">", start_seq: int = 1
     ) -> AsyncIterator[tuple[str, bytes, int]]:
-        """Read a stream from ``start_seq`` to its present end as (subject, payload, stream sequence), then stop."""
+        """Read a stream from ``start_seq`` to its present end as (subject, payload, stream sequence), then stop.
+
+        Raises:
+            DependencyError: the stream cannot be read now; what was yielded before stands.
+        """
         ...
 
     async def last(self, stream: str, subject: str) -> bytes | None:
