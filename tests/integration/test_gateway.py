@@ -69,7 +69,7 @@ async def test_the_journal_from_before_its_start_and_live_prices_are_shown(runni
         assert live["orders"]["by_state"] == {"FILLED": 1}
         assert "60000.00" in table(live)
         async with session.get("/api/v1/trading/orders/before") as response:
-            assert (await response.json())["state"] == "FILLED"
+            assert (await response.json())["order"]["state"] == "FILLED"
         async with session.get("/api/v1/trading/orders?limit=0") as response:
             assert response.status == 400
             assert "limit" in (await response.json())["error"]

@@ -2,50 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import secrets
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from importlib import resources
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
-from tickmesh.domain import subjects
-from tickmesh.domain.messages import Audit, Control, encode
+from tickmesh.domain.enums import OrderState
+from tickmesh.gateway import openapi, view
+from tickmesh.gateway.control import Commands, parse
+from tickmesh.gateway.guard import COOKIE, SESSION_S, Access, Guard, RateLimit, Refused, RequestHandler
+from tickmesh.gateway.latency import stages_us
+from tickmesh.gateway.live import RATES_S, SEND_TIMEOUT_S, LiveMetrics, LiveSocket, Pictures
+from tickmesh.gateway.openapi import Parameter, Route
+from tickmesh.gateway.page import PREFIX, Pages
+from tickmesh.gateway.past import Past
 from tickmesh.gateway.replica import Replica
 from tickmesh.observe.admin import json_response
+from tickmesh.observe.metrics import Metrics
 from tickmesh.ports import Bus, Clock
 
-RequestHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_BASE = "/api/v1/trading"
+_DEPTH = 12
+_MAX_BODY_BYTES = 16 * 1024
+_LIVE_ORDERS = 100
+_LIVE_FILLS = 50
+_LIVE_ALERTS = 20
+_ACCOUNTS = Parameter("account_ids", "comma-separated names; all accounts when absent")
+_LIMIT = Parameter("limit", "at most so many, 1 to 1000 (default 200)", kind="integer")
 
-_SCOPES = ("all", "account.", "strategy.", "symbol.")
-_CONFIRM_WITHIN_S = 60.0
-_HEARTBEAT_S = 15.0
-_SEND_TIMEOUT_S = 2.0
-_RATES_S = {"web": 0.25, "tui": 0.1}
-_MAX_CLIENTS_TRACKED = 10_000
 
+class Watch:
+    """What the gateway knows of the other services, filled by its shell."""
 
-class RateLimit:
-    """A token bucket per client address, bounded in clients."""
-
-    def __init__(self, per_second: float) -> None:
-        self._per_second = per_second
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
-
-    def allow(self, client: str, now_s: float) -> bool:
-        """Take one token; False when the client asks too often."""
-        tokens, at = self._buckets.pop(client, (self._per_second, now_s))
-        tokens = min(self._per_second, tokens + (now_s - at) * self._per_second)
-        allowed = tokens >= 1
-        self._buckets[client] = (tokens - allowed, now_s)
-        while len(self._buckets) > _MAX_CLIENTS_TRACKED:
-            self._buckets.popitem(last=False)
-        return allowed
+    def __init__(self) -> None:
+        self.services: dict[str, view.ServiceView] = {}
+        self.market = view.Market()
 
 
 class Api:
@@ -56,176 +49,235 @@ class Api:
         replica: Replica,
         bus: Bus,
         clock: Clock,
+        metrics: Metrics,
         *,
-        services: Callable[[], dict[str, Any]],
-        token: str = "",
+        watch: Watch,
+        access: Access,
         requests_per_s: float = 100.0,
         max_sockets: int = 100,
+        send_timeout_s: float = SEND_TIMEOUT_S,
     ) -> None:
         self._replica = replica
-        self._bus = bus
         self._clock = clock
-        self._services = services
-        self._token = token
-        self._limit = RateLimit(requests_per_s)
+        self._watch = watch
+        self._access = access
+        self._commands = Commands(bus, clock)
+        self._pages = Pages()
         self._max_sockets = max_sockets
-        self._pending_resumes: dict[str, tuple[str, float]] = {}
+        self._send_timeout_s = send_timeout_s
+        self._pictures = Pictures(lambda: (clock.wall_ns(), self.state()), epoch=clock.wall_ns())
+        self._live_metrics = LiveMetrics(metrics)
+        self.past = Past()
         self.sockets: set[LiveSocket] = set()
-        self.app = web.Application(middlewares=[self._guard])
-        self._route()
+        self.routes = self._table()
+        self._document = msgspec.json.encode(openapi.document(self.routes))
+        guard = Guard(access, RateLimit(requests_per_s), self._is_open)
+        self.app = web.Application(middlewares=[guard.middleware], client_max_size=_MAX_BODY_BYTES)
+        for route in self.routes:
+            self.app.router.add_route(route.method, route.path, route.handler)
+        self.app.router.add_get("/", self._index)
+        self.app.router.add_get(PREFIX + "{name}", self._file)
 
-    def _route(self) -> None:
-        get, post = self.app.router.add_get, self.app.router.add_post
-        base = "/api/v1/trading"
-        get("/", self._page)
-        get(base + "/positions", self._list(lambda q: self._replica.positions(_accounts(q))))
-        get(base + "/balances", self._list(lambda q: self._replica.balances(_accounts(q))))
-        get(base + "/accounts", self._list(lambda q: self._replica.account_views(_accounts(q))))
-        get(base + "/orders", self._list(self._orders))
-        get(base + "/orders/pending/ids", self._list(self._pending_ids))
-        get(base + "/orders/{client_order_id}", self._order)
-        get(base + "/fills", self._list(lambda q: [self._replica.fill_view(f) for f in reversed(self._replica.fills)]))
-        get(base + "/signals", self._list(lambda q: list(reversed(self._replica.signals))))
-        get(base + "/alerts", self._list(lambda q: list(reversed(self._replica.alerts))))
-        get(base + "/batch/snapshot", self._snapshot)
-        get("/api/v1/live", self._live)
-        post("/api/v1/control/halt", self._halt)
-        post("/api/v1/control/resume", self._resume)
-        get("/ws/live", self._websocket)
-
-    @web.middleware
-    async def _guard(self, request: web.Request, handler: RequestHandler) -> web.StreamResponse:
-        if self._token and request.path != "/":
-            offered = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not secrets.compare_digest(offered.encode(), self._token.encode()):
-                return json_response({"error": "a bearer token is needed: Authorization: Bearer TOKEN"}, status=401)
-        if not self._limit.allow(request.remote or "?", time.monotonic()):
-            return json_response({"error": "more than 100 requests a second; slow down or use /ws/live"}, status=429)
-        try:
-            return await handler(request)
-        except web.HTTPException as error:
-            return json_response({"error": f"{error.reason}: {request.method} {request.path}"}, status=error.status)
-        except ValueError as error:
-            return json_response({"error": str(error)}, status=400)
-
-    def live(self, depth: int = 0) -> dict[str, Any]:
-        """One picture of everything; what ``tickmesh status`` and the supervisor's line show."""
+    def _table(self) -> tuple[Route, ...]:
+        """Every route but the page's own files."""
         replica = self._replica
-        now_ns = self._clock.wall_ns()
-        return {
-            "ts": now_ns,
-            "prices": replica.prices(now_ns, depth),
-            "positions": replica.positions(),
-            "accounts": replica.account_views(),
-            "pnl": replica.pnl(),
-            "orders": replica.order_summary(),
-            "fills": replica.fill_count,
-            "maker_fills": replica.maker_count,
-            "latency_us": {"tick_to_order": replica.tick_to_order_us()},
-            "services": self._services(),
-            "alerts": list(replica.alerts)[-5:],
-        }
+        order_query = (
+            _ACCOUNTS, Parameter("symbol", "only this symbol"), Parameter("state", "only this order state"),
+            Parameter("open", "true for open orders only"), _LIMIT,
+        )  # fmt: skip
+        wrong, command_errors = (400,), (400, 503)
+        done = (200, view.CommandDone)
+        return (
+            Route("GET", f"{_BASE}/positions", _list(lambda q: replica.positions(_accounts(q))),
+                  "positions of all accounts", ((200, list[view.PositionView]),), (_ACCOUNTS,)),
+            Route("GET", f"{_BASE}/balances", _list(lambda q: replica.balances(_accounts(q))),
+                  "balances of all accounts", ((200, list[view.BalanceView]),), (_ACCOUNTS,)),
+            Route("GET", f"{_BASE}/accounts", _list(lambda q: replica.account_views(_accounts(q))),
+                  "equity, P&L and margin of all accounts", ((200, list[view.AccountView]),), (_ACCOUNTS,)),
+            Route("GET", f"{_BASE}/orders", _list(self._orders), "orders, newest first",
+                  ((200, list[view.OrderView]),), order_query, errors=wrong),
+            Route("GET", f"{_BASE}/orders/pending", _list(lambda q: self._orders({**q, "open": "true"})),
+                  "open orders, newest first", ((200, list[view.OrderView]),), order_query, errors=wrong),
+            Route("GET", f"{_BASE}/orders/pending/ids", _list(self._pending_ids),
+                  "client order ids of open orders", ((200, list[str]),), (_ACCOUNTS,)),
+            Route("GET", f"{_BASE}/orders/{{client_order_id}}", self._order, "one order, its life and its latencies",
+                  ((200, view.OrderDetail),), (Parameter("client_order_id", "our id of it", "path"),), errors=(404,)),
+            Route("GET", f"{_BASE}/fills", _list(lambda q: replica.fill_views(_limit(q))),
+                  "our last fills, newest first", ((200, list[view.FillView]),), (_LIMIT,), errors=wrong),
+            Route("GET", f"{_BASE}/signals", _list(lambda q: replica.signals()[: _limit(q)]),
+                  "last signals of strategies, newest first", ((200, list[view.SignalView]),), (_LIMIT,), errors=wrong),
+            Route("GET", f"{_BASE}/alerts", _list(lambda q: replica.alerts(_limit(q))),
+                  "last alerts, newest first", ((200, list[view.AlertView]),), (_LIMIT,), errors=wrong),
+            Route("GET", f"{_BASE}/batch/snapshot", self._snapshot, "accounts, positions, orders, balances in one",
+                  ((200, view.Snapshot),), (_ACCOUNTS,)),
+            Route("GET", "/api/v1/live", self._live, "one picture of everything", ((200, view.Live),)),
+            Route("GET", "/api/v1/history", self._history, "P&L and prices of the last 15 minutes",
+                  ((200, view.History),)),
+            Route("GET", "/api/v1/control/halts", _list(lambda _: replica.halts()), "what is halted or reducing",
+                  ((200, list[view.HaltView]),)),
+            Route("POST", "/api/v1/control/halt", self._verb("halt"), "stop trading and cancel open orders",
+                  (done,), body=view.Command, errors=command_errors),
+            Route("POST", "/api/v1/control/reduce", self._verb("reduce"), "only let positions shrink",
+                  (done,), body=view.Command, errors=command_errors),
+            Route("POST", "/api/v1/control/resume", self._resume, "trade again; takes two calls",
+                  (done, (202, view.ConfirmationNeeded)), body=view.Command, errors=command_errors),
+            Route("GET", "/api/v1/session", self._session, "how this client may use the gateway",
+                  ((200, view.SessionView),)),
+            Route("POST", "/api/v1/session", self._login, "show the token once, get a session cookie",
+                  ((200, view.SessionView),), body=view.Login, errors=wrong),
+            Route("GET", "/api/v1/openapi.json", self._openapi, "this document", ((200, None),)),
+            Route("GET", "/ws/live", self._websocket, "WebSocket: a snapshot, then what changes (docs/api.md)",
+                  ((101, None),), (Parameter("rate", "web (4 a second) or tui (10 a second)"),), errors=(400, 503)),
+        )  # fmt: skip
 
-    def frame(self, *, full: bool) -> dict[str, Any]:
-        """What a WebSocket client is sent: ``snapshot`` once, then ``update``."""
-        body = self.live(depth=10)
-        body["type"] = "snapshot" if full else "update"
-        body["open_orders"] = self._replica.select_orders(open_only=True, limit=50)
-        body["recent_fills"] = [self._replica.fill_view(f) for f in list(self._replica.fills)[-20:]][::-1]
-        return body
+    def _is_open(self, path: str) -> bool:
+        """The page has no data of its own; it must load to ask for the token."""
+        return path in ("/", "/api/v1/session") or path.startswith(PREFIX)
 
-    def _list(self, query: Callable[[Any], list[Any]]) -> RequestHandler:
-        async def handle(request: web.Request) -> web.StreamResponse:
-            return json_response(query(request.query))
+    def live(self) -> view.Live:
+        """One picture of everything; what ``tickmesh status`` and the supervisor's line show."""
+        replica, now_ns = self._replica, self._clock.wall_ns()
+        return view.Live(
+            ts=now_ns,
+            prices=replica.prices(now_ns),
+            positions=replica.positions(),
+            accounts=replica.account_views(),
+            pnl=replica.pnl(),
+            orders=replica.order_counts(),
+            fills=replica.fill_count,
+            maker_fills=replica.maker_count,
+            latency_us=replica.stages.quantiles_us(now_ns),
+            services=dict(self._watch.services),
+            halts=replica.halts(),
+            alerts=replica.alerts(5),
+            market=self._watch.market,
+        )
 
-        return handle
+    def state(self) -> view.State:
+        """The same for WebSocket clients, keyed so that differences are small."""
+        replica, now_ns = self._replica, self._clock.wall_ns()
+        totals = view.Totals(
+            pnl=replica.pnl(),
+            orders=replica.order_counts(),
+            fills=replica.fill_count,
+            maker_fills=replica.maker_count,
+            market=self._watch.market,
+        )
+        fills = replica.fill_views(_LIVE_FILLS)
+        return view.State(
+            prices=replica.prices(now_ns, _DEPTH),
+            positions={f"{p.account}/{p.symbol}/{p.position_side}": p for p in replica.positions()},
+            accounts={a.account: a for a in replica.account_views()},
+            orders={o.client_order_id: o for o in replica.select_orders(open_only=True, limit=_LIVE_ORDERS)},
+            fills={f"{f.account}/{f.symbol}/{f.trade_id}": f for f in fills},
+            latency_us=replica.stages.quantiles_us(now_ns),
+            services=dict(self._watch.services),
+            halts={h.scope: h for h in replica.halts()},
+            alerts={f"{a.at_ns}/{a.kind}": a for a in replica.alerts(_LIVE_ALERTS)},
+            totals={"all": totals},
+        )
 
-    def _orders(self, query: Any) -> list[Any]:
-        limit = int(query.get("limit", "200"))
-        if not 1 <= limit <= 1000:
-            raise ValueError("limit must be between 1 and 1000")
+    def _orders(self, query: Mapping[str, str]) -> list[view.OrderView]:
+        state = query.get("state", "").upper()
+        if state and state not in OrderState.__members__:
+            raise ValueError(f"state must be one of {', '.join(OrderState.__members__)}")
         return self._replica.select_orders(
-            accounts=_accounts(query), symbol=query.get("symbol", ""), state=query.get("state", ""), limit=limit,
+            accounts=_accounts(query), symbol=query.get("symbol", ""), state=state, limit=_limit(query),
             open_only=query.get("open", "") == "true",
         )  # fmt: skip
 
-    def _pending_ids(self, query: Any) -> list[Any]:
-        return [o["client_order_id"] for o in self._replica.select_orders(open_only=True, limit=1000)]
+    def _pending_ids(self, query: Mapping[str, str]) -> list[str]:
+        found = self._replica.select_orders(accounts=_accounts(query), open_only=True, limit=1000)
+        return [order.client_order_id for order in found]
 
     async def _order(self, request: web.Request) -> web.StreamResponse:
         client_order_id = request.match_info["client_order_id"]
         event = self._replica.orders.get(client_order_id)
         if event is None:
-            return json_response({"error": f"no order {client_order_id} is known"}, status=404)
-        events = self._replica.history.get(client_order_id, [])
+            raise Refused(404, f"no order {client_order_id} is known; it may be older than the newest 20,000")
+        steps = [
+            view.OrderStep(state=e.state.value, at_ns=e.publish_ns, reason=e.reason)
+            for e in sorted(self._replica.history[client_order_id], key=lambda e: (e.publish_ns, e.seq))
+        ]
         return json_response(
-            {
-                **self._replica.order_view(event),
-                "history": [{"state": e.state, "at_ns": e.publish_ns, "reason": e.reason} for e in events],
-                "stages_us": self._replica.stage_us(event.stamps),
-            }
+            view.OrderDetail(order=self._replica.order_view(event), history=steps, stages_us=stages_us(event.stamps))
         )
 
     async def _snapshot(self, request: web.Request) -> web.StreamResponse:
-        accounts = _accounts(request.query)
+        accounts, replica = _accounts(request.query), self._replica
         return json_response(
-            {
-                "accounts": self._replica.account_views(accounts),
-                "positions": self._replica.positions(accounts),
-                "orders": self._replica.select_orders(accounts=accounts, limit=1000),
-                "balances": self._replica.balances(accounts),
-            }
+            view.Snapshot(
+                accounts=replica.account_views(accounts),
+                positions=replica.positions(accounts),
+                orders=replica.select_orders(accounts=accounts, limit=1000),
+                balances=replica.balances(accounts),
+            )
         )
 
     async def _live(self, _: web.Request) -> web.StreamResponse:
         return json_response(self.live())
 
-    async def _page(self, _: web.Request) -> web.StreamResponse:
-        page = resources.files("tickmesh.web").joinpath("index.html").read_text(encoding="utf-8")
-        return web.Response(text=page, content_type="text/html")
+    async def _history(self, _: web.Request) -> web.StreamResponse:
+        return json_response(self.past.view())
 
-    async def _halt(self, request: web.Request) -> web.StreamResponse:
-        body = await _command(request)
-        await self._send("halt", body)
-        return json_response({"halted": body["scope"]})
+    def sample(self) -> None:
+        """Once a second: keep what charts show."""
+        now_ns = self._clock.wall_ns()
+        pnl = self._replica.pnl().total if self._replica.accounts else None
+        self.past.add(now_ns, pnl, self._replica.prices(now_ns))
+        self._live_metrics.clients.set(len(self.sockets))
+
+    async def _openapi(self, _: web.Request) -> web.StreamResponse:
+        return web.Response(body=self._document, content_type="application/json")
+
+    async def _index(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.serve(request, "index.html")
+
+    async def _file(self, request: web.Request) -> web.StreamResponse:
+        return self._pages.serve(request, request.match_info["name"])
+
+    def _verb(self, verb: str) -> RequestHandler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            command = parse(await _json(request))
+            await self._commands.send(verb, command)
+            return json_response(view.CommandDone(verb=verb, scope=command.scope))
+
+        return handle
 
     async def _resume(self, request: web.Request) -> web.StreamResponse:
-        """One action stops, two resume: the first call answers with a token that the second one brings back."""
-        body = await _command(request)
-        now_s = time.monotonic()
-        self._pending_resumes = {k: v for k, v in self._pending_resumes.items() if v[1] > now_s}
-        confirm = body.get("confirm", "")
-        if not confirm:
-            confirm = secrets.token_urlsafe(9)
-            self._pending_resumes[confirm] = (body["scope"], now_s + _CONFIRM_WITHIN_S)
-            return json_response(
-                {"confirm": confirm, "scope": body["scope"], "within_s": _CONFIRM_WITHIN_S}, status=202
-            )
-        pending = self._pending_resumes.pop(confirm, None)
-        if pending is None or pending[0] != body["scope"]:
-            raise ValueError("this confirmation is unknown or too old; ask for a new one without confirm")
-        await self._send("resume", body)
-        return json_response({"resumed": body["scope"]})
+        command = parse(await _json(request))
+        needed = await self._commands.resume(command)
+        if needed is not None:
+            return json_response(needed, status=202)
+        return json_response(view.CommandDone(verb="resume", scope=command.scope))
 
-    async def _send(self, verb: str, body: dict[str, str]) -> None:
-        now_ns = self._clock.wall_ns()
-        control = Control(
-            verb=verb, scope=body["scope"], reason=body.get("reason", ""), actor=body["actor"], publish_ns=now_ns
-        )
-        message_id = secrets.token_hex(8)
-        await self._bus.publish_durable(
-            subjects.control(verb, body["scope"]), encode(control), message_id=f"ctl-{message_id}"
-        )
-        audit = Audit(
-            source="gateway", event=verb, actor=body["actor"], publish_ns=now_ns,
-            detail={"scope": body["scope"], "reason": body.get("reason", "")},
-        )  # fmt: skip
-        await self._bus.publish_durable(subjects.audit("gateway"), encode(audit), message_id=f"audit-{message_id}")
+    async def _session(self, request: web.Request) -> web.StreamResponse:
+        authorized = self._access.authorized(request)
+        return json_response(view.SessionView(authorized=authorized, commands=authorized and self._access.commands))
+
+    async def _login(self, request: web.Request) -> web.StreamResponse:
+        try:
+            offered = msgspec.json.decode(await _json(request), type=view.Login).token
+        except msgspec.DecodeError:
+            raise ValueError('the body must be JSON: {"token": "..."}') from None
+        if self._access.token and not self._access.token_fits(offered):
+            raise Refused(401, "this is not the token of this gateway (TICKMESH_GATEWAY__TOKEN)")
+        response = json_response(view.SessionView(authorized=True, commands=self._access.commands))
+        if self._access.token:
+            response.set_cookie(
+                COOKIE, self._access.session(int(time.time()) + SESSION_S), max_age=SESSION_S, httponly=True,
+                samesite="Strict", secure=request.secure, path="/",
+            )  # fmt: skip
+        return response
 
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        rate = request.query.get("rate", "web")
+        if rate not in RATES_S:
+            raise ValueError(f"rate must be one of {', '.join(RATES_S)}")
         if len(self.sockets) >= self._max_sockets:
-            return json_response({"error": f"{self._max_sockets} clients are connected already"}, status=503)
-        socket = LiveSocket(self, _RATES_S.get(request.query.get("rate", "web"), 0.25))
+            self._live_metrics.closed("full").inc()
+            raise Refused(503, f"{self._max_sockets} clients are connected already; try again later")
+        socket = LiveSocket(self._pictures, self._live_metrics, RATES_S[rate], self._send_timeout_s)
         self.sockets.add(socket)
         try:
             return await socket.serve(request)
@@ -233,59 +285,26 @@ class Api:
             self.sockets.discard(socket)
 
 
-class LiveSocket:
-    """One WebSocket client: a snapshot, then the newest picture at its rate; a slow one skips pictures."""
+def _list(query: Callable[[Mapping[str, str]], list[Any]]) -> RequestHandler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        return json_response(query(request.query))
 
-    def __init__(self, api: Api, period_s: float) -> None:
-        self._api = api
-        self._period_s = period_s
-        self._socket = web.WebSocketResponse(heartbeat=_HEARTBEAT_S, compress=False)
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        await self._socket.prepare(request)
-        pump = asyncio.create_task(self._pump())
-        try:
-            async for message in self._socket:
-                if message.type in (WSMsgType.CLOSE, WSMsgType.ERROR):
-                    break
-        finally:
-            pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
-        return self._socket
-
-    async def close(self) -> None:
-        with contextlib.suppress(ConnectionError):
-            await self._socket.close()
-
-    async def _pump(self) -> None:
-        full = True
-        while not self._socket.closed:
-            try:
-                body = msgspec.json.encode(self._api.frame(full=full)).decode()
-                async with asyncio.timeout(_SEND_TIMEOUT_S):
-                    await self._socket.send_str(body)
-            except (ConnectionError, TimeoutError):
-                # Two seconds without taking a frame: drop it, it will reconnect and get a snapshot.
-                await self.close()
-                return
-            full = False
-            await asyncio.sleep(self._period_s)
+    return handle
 
 
-def _accounts(query: Any) -> tuple[str, ...]:
+def _accounts(query: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(a for a in query.get("account_ids", query.get("account", "")).split(",") if a)
 
 
-async def _command(request: web.Request) -> dict[str, str]:
-    try:
-        body = await request.json()
-    except ValueError:
-        raise ValueError('the body must be JSON: {"scope": "all", "actor": "you", "reason": "why"}') from None
-    if not isinstance(body, dict) or not all(isinstance(v, str) for v in body.values()):
-        raise ValueError("the body must be a JSON object of texts")
-    scope = body.get("scope", "")
-    if not any(scope == s or (s.endswith(".") and scope.startswith(s) and len(scope) > len(s)) for s in _SCOPES):
-        raise ValueError("scope must be all, account.NAME, strategy.NAME or symbol.NAME")
-    if not body.get("actor"):
-        raise ValueError("actor must say who you are")
-    return body
+def _limit(query: Mapping[str, str]) -> int:
+    text = query.get("limit", "200")
+    if not text.isascii() or not text.isdecimal() or len(text) > 6 or not 1 <= int(text) <= 1000:
+        raise ValueError("limit must be a whole number between 1 and 1000")
+    return int(text)
+
+
+async def _json(request: web.Request) -> bytes:
+    """The body; only as JSON, which a form of another site cannot send."""
+    if request.content_type != "application/json":
+        raise Refused(400, "the body must be JSON with Content-Type: application/json")
+    return await request.read()

@@ -1,58 +1,76 @@
-"""gateway pod: replays the journal into a Replica, follows the bus, serves REST, WebSocket and the web page."""
+"""gateway pod: rebuilds a Replica from the streams, follows the bus, serves REST, WebSocket and the web page.
+
+It owns nothing: after a restart ORDERS, ACCOUNT, CTL and ALERTS give back the same picture. Live messages come
+by core subscription; every few seconds the streams are read on from where they were last read, so that what a
+broken connection swallowed is there a moment later.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 
+from tickmesh.domain import subjects
 from tickmesh.domain.errors import ConfigError, DependencyError
-from tickmesh.gateway.api import Api
+from tickmesh.gateway.api import Api, Watch
+from tickmesh.gateway.guard import Access, is_loopback
 from tickmesh.gateway.replica import Replica
+from tickmesh.gateway.view import Market, ServiceView
 from tickmesh.services.instruments import wait_for_instruments
 from tickmesh.services.service import Service
 
-_SUBJECTS = ("md.book.>", "md.mark.>", "order.event.>", "fill.>", "account.>", "signal.>", "alert.>", "ctl.>")
+log = logging.getLogger(__name__)
+
+_SUBJECTS = ("md.book.>", "order.event.>", "fill.>", "account.>", "signal.>", "alert.>", "ctl.>")
+_STREAMS = ("ORDERS", "CTL", "ALERTS")
 _WATCHED = ("feed", "strategy", "execution", "account", "risk", "recorder", "simvenue")
 _POLL_S = 1.0
+_CATCH_UP_S = 5.0
 
 
 async def run(service: Service) -> None:
     """Serve until told to stop."""
     settings = service.settings
-    replica = Replica()
-    health: dict[str, Any] = {}
+    replica, watch = Replica(), Watch()
+    access = _access(service)
     api = Api(
         replica,
         service.bus,
         service.clock,
-        services=lambda: health,
-        token=settings.gateway.token.get_secret_value(),
+        service.metrics,
+        watch=watch,
+        access=access,
         requests_per_s=settings.gateway.requests_per_s,
         max_sockets=settings.gateway.max_sockets,
+        send_timeout_s=settings.gateway.send_timeout_s,
     )
     decode_errors = service.metrics.counter("decode_errors_total", "messages on the bus that could not be decoded")
-    clients = service.metrics.gauge("websocket_clients", "connected WebSocket clients")
     for subject in _SUBJECTS:
-        await service.bus.subscribe(subject, _taker(replica))
-    async for subject, payload, _ in service.bus.replay("ORDERS"):
-        replica.on_message(subject, payload)
+        await service.bus.subscribe(subject, replica.on_message)
+    reader = StreamReader(service, replica)
+    await reader.rebuild()
     runner = await _listen(api, settings.observe.host, settings.gateway.port)
     tasks = [
         asyncio.create_task(_load_instruments(service, replica)),
-        asyncio.create_task(_watch_services(service, health)),
+        asyncio.create_task(_watch_services(service, watch)),
+        asyncio.create_task(reader.follow()),
     ]
     service.health.set_started()
     try:
         while not service.stopping.is_set():
             decode_errors.value = replica.decode_errors
-            clients.set(len(api.sockets))
+            api.sample()
             try:
                 await asyncio.wait_for(service.stopping.wait(), _POLL_S)
             except TimeoutError:
+                for task in tasks:
+                    if task.done():
+                        task.result()  # a task that ended by an error ends the service; the supervisor restarts it
                 continue
     finally:
         for task in tasks:
@@ -61,11 +79,66 @@ async def run(service: Service) -> None:
         await runner.cleanup()
 
 
-def _taker(replica: Replica) -> Any:
-    def take(subject: str, payload: bytes) -> None:
-        replica.on_message(subject, payload)
+def _access(service: Service) -> Access:
+    settings = service.settings
+    access = Access(
+        token=settings.gateway.token.get_secret_value(),
+        local=is_loopback(settings.observe.host),
+        allowed_origins=tuple(settings.gateway.allowed_origins),
+    )
+    if not access.commands:
+        log.warning(
+            "the gateway listens on %s without a token: commands are off and others can read everything; "
+            "set TICKMESH_GATEWAY__TOKEN",
+            settings.observe.host,
+        )
+    return access
 
-    return take
+
+class StreamReader:
+    """Reads the streams into the replica: all of them at the start, then what is new."""
+
+    def __init__(self, service: Service, replica: Replica) -> None:
+        self._service = service
+        self._replica = replica
+        self._next = dict.fromkeys(_STREAMS, 1)
+
+    async def rebuild(self) -> None:
+        """Wait until every stream was read once; the service is not ready before."""
+        while not self._service.stopping.is_set():
+            try:
+                await self._read_on()
+                await self._last_values()
+                return
+            except DependencyError as error:
+                log.warning("the picture cannot be rebuilt yet: %s", error)
+                await asyncio.sleep(_POLL_S)
+
+    async def follow(self) -> None:
+        """For ever; repeats are harmless because the replica knows what it has seen."""
+        while True:
+            await asyncio.sleep(_CATCH_UP_S)
+            try:
+                await self._read_on()
+            except DependencyError as error:
+                log.warning("a stream cannot be read on: %s", error)
+
+    async def _read_on(self) -> None:
+        for stream in _STREAMS:
+            async for subject, payload, seq in self._service.bus.replay(stream, start_seq=self._next[stream]):
+                self._replica.on_message(subject, payload)
+                self._next[stream] = seq + 1
+
+    async def _last_values(self) -> None:
+        """The newest snapshot of each account we know of, and the newest book of each symbol."""
+        venue, bus = self._service.settings.venue, self._service.bus
+        accounts = {venue.account, *(event.account for event in self._replica.orders.values())}
+        wanted = [("ACCOUNT", subjects.account_snapshot(account)) for account in sorted(accounts)]
+        wanted += [("MD", subjects.book(venue.name, symbol)) for symbol in venue.symbols]
+        for stream, subject in wanted:
+            payload = await bus.last(stream, subject)
+            if payload is not None:
+                self._replica.on_message(subject, payload)
 
 
 async def _listen(api: Api, host: str, port: int) -> web.AppRunner:
@@ -74,9 +147,12 @@ async def _listen(api: Api, host: str, port: int) -> web.AppRunner:
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
+        await runner.cleanup()
         if error.errno == errno.EADDRINUSE:
             raise ConfigError(f"port {port} is busy; stop what uses it or set TICKMESH_GATEWAY__PORT") from None
-        raise
+        raise ConfigError(
+            f"the gateway cannot listen on {host}:{port} ({error.strerror}); check TICKMESH_OBSERVE__HOST"
+        ) from None
     return runner
 
 
@@ -86,24 +162,40 @@ async def _load_instruments(service: Service, replica: Replica) -> None:
         try:
             found = await wait_for_instruments(service.bus, venue.name, venue.symbols, timeout_s=60.0)
         except DependencyError:
-            continue  # the feed is not there yet; the page shows that
+            # The feed is not there yet; the page shows that.
+            await asyncio.sleep(_POLL_S)
+            continue
         replica.instruments = {(venue.name, symbol): instrument for symbol, instrument in found.items()}
         return
 
 
-async def _watch_services(service: Service, health: dict[str, Any]) -> None:
+async def _watch_services(service: Service, watch: Watch) -> None:
     """Ask every service's /stats once a second; what does not answer is shown as down."""
     host = service.settings.observe.host
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as session:
 
-        async def ask(name: str) -> None:
+        async def ask(name: str) -> dict[str, Any]:
             port = getattr(service.settings, name).admin_port
             try:
-                async with session.get(f"http://{host}:{port}/readyz") as response:
-                    health[name] = await response.json(content_type=None)
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
-                health[name] = {"ready": False, "because": {"down": "it does not answer"}}
+                async with session.get(f"http://{host}:{port}/stats") as response:
+                    stats: dict[str, Any] = await response.json(content_type=None)
+                    watch.services[name] = ServiceView(ready=bool(stats["ready"]), because=dict(stats["because"]))
+                    return stats
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError, TypeError):
+                watch.services[name] = ServiceView(ready=False, because={"down": "it does not answer"})
+                return {}
 
         while True:
-            await asyncio.gather(*(ask(name) for name in _WATCHED))
+            answers = dict(zip(_WATCHED, await asyncio.gather(*map(ask, _WATCHED)), strict=True))
+            counters = answers["feed"].get("counters")
+            if counters:
+                watch.market = Market(events=_sum(counters, "events_total"), gaps=_sum(counters, "gaps_total"))
+            watch.services["nats"] = ServiceView(
+                ready=service.bus.connected, because={} if service.bus.connected else {"down": "connection lost"}
+            )
+            watch.services["gateway"] = ServiceView(ready=service.health.ready, because=service.health.unready_because)
             await asyncio.sleep(_POLL_S)
+
+
+def _sum(counters: dict[str, Any], name: str) -> int:
+    return int(sum(value for key, value in counters.items() if key.partition("{")[0] == name))

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tickmesh.domain.enums import OrderState, Side
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import AccountSnapshot, BookUpdate, FillEvent, OrderEvent, Stamps, encode
-from tickmesh.gateway.api import RateLimit
+from tickmesh.gateway.guard import RateLimit
 from tickmesh.gateway.replica import Replica
 
 BTC = Instrument(
@@ -41,7 +41,7 @@ def messages() -> list[tuple[str, bytes]]:
 
 def picture(replica: Replica) -> object:
     orders = {e.client_order_id: (e.state, e.cum_lots) for e in replica.orders.values()}
-    return orders, replica.fill_count, replica.maker_count, replica.order_summary(), replica.tick_to_order_us()
+    return orders, replica.fill_count, replica.maker_count, replica.order_counts(), replica.stages.quantiles_us(1)
 
 
 @given(st.permutations(messages() + messages()[:9]))
@@ -62,8 +62,8 @@ def test_prices_are_exact_decimals_of_the_newest_book() -> None:
         update = BookUpdate(venue="v", symbol="BTCUSDT", bids=[(bid, 5)], asks=[(bid + 1, 7)], publish_ns=1_000_000)
         replica.on_message("md.book.v.BTCUSDT", encode(update))
     price = replica.prices(now_ns=6_000_000, depth=1)["BTCUSDT"]
-    assert (price["bid"], price["mid"], price["age_ms"]) == (Decimal("60000.1"), Decimal("60000.15"), 5)
-    assert price["asks"] == [(Decimal("60000.2"), Decimal("0.007"))]
+    assert (price.bid, price.mid, price.age_ms) == (Decimal("60000.1"), Decimal("60000.15"), 5)
+    assert price.asks == [(Decimal("60000.2"), Decimal("0.007"))]
 
 
 def test_an_older_account_snapshot_does_not_replace_a_newer_one() -> None:
@@ -76,9 +76,11 @@ def test_an_older_account_snapshot_does_not_replace_a_newer_one() -> None:
 
 def test_garbage_is_counted_and_skipped() -> None:
     replica = Replica()
-    assert replica.on_message("fill.main.BTCUSDT", b"\xc1") is None
-    assert replica.on_message("order.event.main.x", b"") is None
-    assert replica.decode_errors == 2
+    replica.on_message("fill.main.BTCUSDT", b"\xc1")
+    replica.on_message("order.event.main.x", b"")
+    replica.on_message("md.book.v.BTCUSDT", b"garbage")
+    assert replica.prices(now_ns=1) == {}
+    assert replica.decode_errors == 3
 
 
 def test_a_client_above_its_rate_is_refused_and_others_are_not() -> None:
