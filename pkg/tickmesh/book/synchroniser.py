@@ -2,7 +2,9 @@
 
 Binance USD-M rules ("How to manage a local order book correctly"): diffs are buffered until a snapshot is
 there; those with ``u`` below its lastUpdateId are dropped; the first one applied has
-``U <= lastUpdateId <= u``; from then on each ``pu`` equals the ``u`` before it, else start again.
+``U <= lastUpdateId <= u`` (ids skip numbers between diffs, so ``pu <= lastUpdateId <= u`` says the same and
+also holds for a snapshot taken between two of them); from then on each ``pu`` equals the ``u`` before it,
+else start again.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ class Synchroniser:
         if self.synchronised:
             return True  # a late second answer; what we have is newer
         usable = deque(d for d in self._buffer if d.last_id >= last_update_id)
-        if usable and usable[0].first_id > last_update_id:
+        if usable and usable[0].first_id > last_update_id and usable[0].previous_id > last_update_id:
             return False
         self._buffer.clear()
         self.book.load(bids, asks)
@@ -107,7 +109,7 @@ class Synchroniser:
     def _first(self, diff: Diff) -> Outcome:
         if diff.last_id < self._snapshot_id:
             return Outcome.OLD
-        if diff.first_id > self._snapshot_id and diff.previous_id != self._snapshot_id:
+        if diff.first_id > self._snapshot_id and diff.previous_id > self._snapshot_id:
             self._lose(diff)
             return Outcome.GAP
         self._waiting_for_first = False

@@ -7,3 +7,36 @@ from tickmesh.settings.key import Section, key
 
 class FeedSettings(Section):
     admin_port: int = key(17501, "Port of /healthz, /readyz, /startupz, /metrics and /stats.", ge=0, le=65535)
+    depth_stream: str = key(
+        "depth@0ms", "Depth stream of each symbol; 0ms is the fastest.", pattern="^depth(@(0|100|250|500)ms)?$"
+    )
+    trade_stream: str = key(
+        "trade", "Trade stream of each symbol: every trade, or aggTrade.", pattern="^(trade|aggTrade)$"
+    )
+    mark_stream: str = key("markPrice@1s", "Mark price stream of each symbol.", pattern="^markPrice(@1s)?$")
+    snapshot_limit: int = key(1000, "Levels per side asked for in a depth snapshot; the venue's most.", ge=5, le=1000)
+    snapshot_interval_s: float = key(
+        0.25, "Least time between two snapshots of a symbol; each costs 20 of 2400 weight a minute.", unit="s", gt=0
+    )
+    rest_timeout_s: float = key(5.0, "How long a public REST request may take.", unit="s", gt=0, le=60)
+    book_depth: int = key(10, "Levels per side in a published book update.", ge=1, le=50)
+    stale_after_s: float = key(3.0, "Silence of a symbol after which its book is stale.", unit="s", gt=0)
+    ping_interval_s: float = key(5.0, "Silence of the connection after which it is pinged.", unit="s", gt=0)
+    ping_timeout_s: float = key(5.0, "How long a pong may take before the connection counts as dead.", unit="s", gt=0)
+    reconnect_first_s: float = key(0.1, "Wait before the first reconnect, which mostly succeeds.", unit="s", ge=0)
+    reconnect_base_s: float = key(1.0, "Wait before the second; doubles each time.", unit="s", gt=0)
+    reconnect_max_s: float = key(60.0, "Longest wait between reconnects.", unit="s", gt=0)
+    batch_frames: int = key(256, "Frames handled before other tasks get a turn.", ge=1, le=100_000)
+    queue_frames: int = key(
+        8192, "Frames that may wait; beyond that the socket is not read, and the venue slows down.", ge=16
+    )
+    conflate_after_us: int = key(
+        2000, "Age of a frame from which its symbol's book updates are merged until the feed keeps up.", unit="us", ge=0
+    )
+    ring_slots: int = key(16_384, "Messages that the shared-memory ring holds.", ge=64, le=1 << 20)
+    ring_slot_bytes: int = key(
+        1024, "Bytes of a ring slot, a multiple of 64; must hold a book update.", unit="bytes", ge=256, le=65_472
+    )
+    flow_half_life_ms: int = key(1000, "Half-life of the order-flow imbalance.", unit="ms", ge=1)
+    volatility_interval_ms: int = key(1000, "Pace at which returns are taken for the volatility.", unit="ms", ge=1)
+    volatility_half_life_s: float = key(60.0, "Half-life of the volatility.", unit="s", gt=0)

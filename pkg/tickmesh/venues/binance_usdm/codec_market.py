@@ -6,6 +6,7 @@ A frame that is not what it should be raises MalformedFrameError; a retry does n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -136,6 +137,24 @@ def _any_order(frame: bytes) -> MarketFrame | Reply:
     if "data" in keys:
         return _raw.decode(keys["data"])
     return _raw.decode(frame) if "e" in keys else _reply.decode(frame)
+
+
+_MAX_URL_STREAMS = 100
+
+
+def stream_names(symbols: Sequence[str], *kinds: str) -> list[str]:
+    """``btcusdt@depth@0ms`` and so on: every kind of every symbol."""
+    return [f"{symbol.lower()}@{kind}" for symbol in symbols for kind in kinds]
+
+
+def stream_path(streams: Sequence[str]) -> tuple[str, list[bytes]]:
+    """Path of a combined stream, and the SUBSCRIBE requests for what is too much for an address."""
+    first, rest = streams[:_MAX_URL_STREAMS], streams[_MAX_URL_STREAMS:]
+    requests = [
+        msgspec.json.encode({"method": "SUBSCRIBE", "params": rest[i : i + _MAX_URL_STREAMS], "id": i + 1})
+        for i in range(0, len(rest), _MAX_URL_STREAMS)
+    ]
+    return "/stream?streams=" + "/".join(first), requests
 
 
 def parse_depth_snapshot(body: bytes) -> DepthSnapshot:

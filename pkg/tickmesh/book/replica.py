@@ -1,0 +1,140 @@
+"""BookReplica: one symbol's market in the feed: the L2 book, the faster top of book over it, and the features.
+
+In: diffs, snapshots and tops in ticks and lots, with the time of their arrival. Out: a BookUpdate when asked.
+The top of book (bookTicker) is an overlay: it is shown while its update id is newer than the book's, and never
+written into the book, so that a top that is lost or late cannot corrupt a level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tickmesh.book.synchroniser import Diff, Outcome, Synchroniser
+from tickmesh.domain.messages import BookUpdate
+from tickmesh.hotpath.pure.book import Level
+from tickmesh.hotpath.pure.features import OrderFlow, RealisedVolatility, imbalance, microprice_ticks
+
+
+class BookReplica:
+    """Owned by one task. ``pending`` counts changes since the last ``update``; ``silent`` is set from outside."""
+
+    def __init__(
+        self,
+        venue: str,
+        symbol: str,
+        *,
+        depth: int,
+        flow_half_life_ns: int,
+        volatility_interval_ns: int,
+        volatility_half_life_ns: int,
+    ) -> None:
+        self.venue = venue
+        self.symbol = symbol
+        self.synchroniser = Synchroniser()
+        self.pending = 0
+        self.silent = False
+        self.exchange_ns = 0
+        self._depth = depth
+        self._flow = OrderFlow(flow_half_life_ns)
+        self._volatility = RealisedVolatility(volatility_interval_ns, volatility_half_life_ns)
+        self._top_id = 0
+        self._top_bid: Level = (0, 0)
+        self._top_ask: Level = (0, 0)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the levels are only the last known ones."""
+        return self.silent or not self.synchroniser.synchronised
+
+    def on_diff(self, diff: Diff, exchange_ns: int, now_ns: int) -> Outcome:
+        """Take a depth diff."""
+        outcome = self.synchroniser.on_diff(diff)
+        if outcome is Outcome.APPLIED:
+            self.exchange_ns = exchange_ns
+            self._changed(now_ns)
+        elif outcome is Outcome.GAP:
+            self._interrupt()
+        return outcome
+
+    def on_snapshot(self, last_update_id: int, bids: Sequence[Level], asks: Sequence[Level], now_ns: int) -> bool:
+        """Take a REST snapshot; False when it is older than the diffs we hold: ask for another."""
+        was = self.synchroniser.synchronised
+        used = self.synchroniser.on_snapshot(last_update_id, bids, asks)
+        if self.synchroniser.synchronised and not was:
+            self._changed(now_ns)
+        return used
+
+    def on_top(self, update_id: int, bid: Level, ask: Level, exchange_ns: int, now_ns: int) -> bool:
+        """Take a top of book; False when it is not newer than what is known."""
+        synchroniser = self.synchroniser
+        if update_id <= self._top_id or not synchroniser.synchronised or update_id <= synchroniser.last_id:
+            return False
+        self._top_id, self._top_bid, self._top_ask = update_id, bid, ask
+        self.exchange_ns = exchange_ns
+        self._changed(now_ns)
+        return True
+
+    def disconnect(self) -> None:
+        """The stream broke off: stale until a snapshot and the diffs after it are in."""
+        self.synchroniser.disconnect()
+        self._interrupt()
+
+    def levels(self) -> tuple[list[Level], list[Level]]:
+        """Best levels of both sides with the newer top over them, at most ``depth`` each."""
+        book, depth = self.synchroniser.book, self._depth
+        bids, asks = book.bids(depth), book.asks(depth)
+        if self._top_id > self.synchroniser.last_id:
+            bids = _over(bids, self._top_bid, 1, depth)
+            asks = _over(asks, self._top_ask, -1, depth)
+        return bids, asks
+
+    def update(self) -> BookUpdate:
+        """The book as a message, unstamped; changes merged into it are counted in ``conflated``."""
+        bids, asks = self.levels()
+        conflated = self.pending - 1 if self.pending > 1 else 0
+        self.pending = 0
+        return BookUpdate(
+            exchange_ns=self.exchange_ns,
+            venue=self.venue,
+            symbol=self.symbol,
+            update_id=max(self.synchroniser.last_id, self._top_id),
+            bids=bids,
+            asks=asks,
+            imbalance=imbalance(bids, asks),
+            microprice_ticks=microprice_ticks(bids, asks),
+            order_flow_imbalance=self._flow.value,
+            volatility_bps=self._volatility.value,
+            conflated=conflated,
+            stale=self.silent or not self.synchroniser.synchronised,
+        )
+
+    def _best(self) -> tuple[Level, Level] | None:
+        if self._top_id > self.synchroniser.last_id:
+            return (self._top_bid, self._top_ask)
+        book = self.synchroniser.book
+        bid, ask = book.best_bid, book.best_ask
+        return (bid, ask) if bid and ask else None
+
+    def _changed(self, now_ns: int) -> None:
+        self.pending += 1
+        best = self._best()
+        if best is not None:
+            bid, ask = best
+            self._flow.update(bid, ask, now_ns)
+            self._volatility.update((bid[0] + ask[0]) / 2, now_ns)
+
+    def _interrupt(self) -> None:
+        self._top_id = 0
+        self._flow.reset()
+        self._volatility.reset()
+
+
+def _over(levels: list[Level], top: Level, sign: int, depth: int) -> list[Level]:
+    """``levels`` with ``top`` as their best: what lies at or before it is gone, by the venue's own word."""
+    ticks, lots = top
+    if levels and levels[0][0] == ticks:
+        levels[0] = top
+        return levels
+    edge = ticks * sign
+    kept = [level for level in levels if level[0] * sign < edge]
+    return [top, *kept][:depth] if lots else kept

@@ -1,0 +1,184 @@
+"""MarketSession: one WebSocket to the venue's combined market stream, for ever.
+
+In: stream names. Out: frames in order of arrival, each stamped with CLOCK_MONOTONIC in the socket's callback.
+It reconnects, waits with backoff and jitter, pings a silent connection, and stops reading when its user is
+behind (TCP then slows the venue down). It does not look into frames and never drops one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from picows import WSAutoPingStrategy, WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from tickmesh.venues.binance_usdm.codec_market import stream_path
+
+log = logging.getLogger(__name__)
+
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+_TEXT, _CONTINUATION, _BINARY, _CLOSE = WSMsgType.TEXT, WSMsgType.CONTINUATION, WSMsgType.BINARY, WSMsgType.CLOSE
+
+
+class Receiver(Protocol):
+    """What gets the frames; called from the socket's callback, must not raise."""
+
+    def on_connected(self) -> None: ...
+
+    def on_frame(self, frame: bytes, mono_ns: int, last: bool) -> bool:
+        """Take a frame; ``last`` marks the end of what the socket had. False asks to stop reading."""
+        ...
+
+    def on_disconnected(self, reason: str) -> None: ...
+
+
+class MarketSession:
+    """Runs until cancelled. ``resume`` continues reading after ``on_frame`` had said False."""
+
+    def __init__(
+        self,
+        base_url: str,
+        streams: Sequence[str],
+        receiver: Receiver,
+        *,
+        first_s: float = 0.1,
+        base_s: float = 1.0,
+        max_s: float = 60.0,
+        ping_interval_s: float = 5.0,
+        ping_timeout_s: float = 5.0,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._url = base_url.rstrip("/")
+        self._streams = tuple(streams)
+        self._receiver = receiver
+        self._first_s = first_s
+        self._base_s = base_s
+        self._max_s = max_s
+        self._ping_interval_s = ping_interval_s
+        self._ping_timeout_s = ping_timeout_s
+        self._jitter = jitter
+        self._transport: WSTransport | None = None
+        self.paused = False
+        self.attempts = 0
+        self.connections = 0
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        while True:
+            reason = await self._once()
+            wait_s = backoff_s(self.attempts, self._first_s, self._base_s, self._max_s, self._jitter())
+            self.attempts += 1
+            log.warning("market stream: %s; connecting again in %.1f s", reason, wait_s)
+            await asyncio.sleep(wait_s)
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.paused and self._transport is not None and not self._transport.is_disconnected:
+            self._transport.underlying_transport.resume_reading()
+        self.paused = False
+
+    def drop(self) -> None:
+        """Break the connection; ``run`` makes a new one."""
+        if self._transport is not None:
+            self._transport.disconnect(graceful=False)
+
+    def pause(self) -> None:
+        """Stop reading the socket."""
+        if not self.paused and self._transport is not None and not self._transport.is_disconnected:
+            self._transport.underlying_transport.pause_reading()
+            self.paused = True
+
+    def healthy(self) -> None:
+        """Called when data has come: the next reconnect starts from the shortest wait."""
+        self.attempts = 0
+
+    async def _once(self) -> str:
+        path, rest = stream_path(self._streams)
+        listener = _Listener(self)
+        try:
+            transport, _ = await ws_connect(
+                lambda: listener,
+                self._url + path,
+                enable_auto_ping=True,
+                auto_ping_idle_timeout=self._ping_interval_s,
+                auto_ping_reply_timeout=self._ping_timeout_s,
+                auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
+                max_frame_size=MAX_FRAME_BYTES,
+                websocket_handshake_timeout=10.0,
+                read_buffer_init_size=256 * 1024,
+            )
+        except (WSError, OSError, TimeoutError, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            return f"cannot connect to {self._url} ({error or type(error).__name__})"
+        try:
+            for request in rest:
+                transport.send(_TEXT, request)
+            await transport.wait_disconnected()
+        finally:
+            transport.disconnect(graceful=False)
+            self._transport = None
+            self.paused = False
+            self._receiver.on_disconnected(listener.reason)
+        return listener.reason
+
+    def attach(self, transport: WSTransport) -> None:
+        """The listener's handshake is done."""
+        self._transport = transport
+        self.connections += 1
+        self.paused = False
+        self._receiver.on_connected()
+
+
+class _Listener(WSListener):  # type: ignore[misc]
+    """picows calls this from the socket's data callback."""
+
+    def __init__(self, session: MarketSession) -> None:
+        self._session = session
+        self._on_frame = session._receiver.on_frame
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
+        self.reason = "the connection was lost"
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._session.attach(transport)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        mono_ns = time.monotonic_ns()
+        kind = frame.msg_type
+        if kind == _TEXT and frame.fin:
+            if not self._on_frame(frame.get_payload_as_bytes(), mono_ns, frame.last_in_buffer):
+                self._session.pause()
+        elif kind in (_TEXT, _BINARY, _CONTINUATION):
+            self._on_part(transport, frame, mono_ns)
+        elif kind == _CLOSE:
+            self.reason = f"the venue closed the connection (code {int(frame.get_close_code().value)})"
+            transport.disconnect()
+
+    def _on_part(self, transport: WSTransport, frame: WSFrame, mono_ns: int) -> None:
+        part = frame.get_payload_as_bytes()
+        self._parts.append(part)
+        self._parts_bytes += len(part)
+        if self._parts_bytes > MAX_FRAME_BYTES:
+            self.reason = f"a message of more than {MAX_FRAME_BYTES} bytes"
+            transport.send_close(WSCloseCode.MESSAGE_TOO_BIG)
+            transport.disconnect()
+        elif frame.fin:
+            whole = b"".join(self._parts)
+            self._parts.clear()
+            self._parts_bytes = 0
+            if not self._on_frame(whole, mono_ns, frame.last_in_buffer):
+                self._session.pause()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        pass  # run() sees it in wait_disconnected
+
+
+def backoff_s(attempt: int, first_s: float, base_s: float, max_s: float, jitter: float) -> float:
+    """Wait before reconnect number ``attempt`` (from 0): short once, then doubling, with up to 10 % on top."""
+    wait_s = first_s if attempt == 0 else min(max_s, base_s * 2 ** min(attempt - 1, 30))
+    return min(max_s, wait_s * (1.0 + 0.1 * jitter))
