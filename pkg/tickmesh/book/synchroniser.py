@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from tickmesh.hotpath.pure.book import L2Book, Level
 
-MAX_BUFFERED = 10_000
+MAX_BUFFERED = 2_000
 
 
 class Diff(NamedTuple):

@@ -117,6 +117,7 @@ class MemoryBus:
 
     def __init__(self) -> None:
         self.connected = True
+        self.backlog_bytes = 0
         self.streams: dict[str, list[_MemoryMessage]] = defaultdict(list)
         self._subscribers: list[tuple[str, Handler]] = []
         self._responders: list[tuple[str, Callable[[str, bytes], Awaitable[bytes]]]] = []

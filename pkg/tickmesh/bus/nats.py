@@ -251,6 +251,13 @@ class NatsBus:
         return bool(self._client.is_connected)
 
     @property
+    def backlog_bytes(self) -> int:
+        client = self._client
+        writer = getattr(client._transport, "_io_writer", None)
+        waiting = writer.transport.get_write_buffer_size() if writer is not None else 0
+        return int(client._pending_data_size + waiting)
+
+    @property
     def client(self) -> Client:
         """The nats-py client, for what the port does not cover."""
         return self._client

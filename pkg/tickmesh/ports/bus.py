@@ -92,6 +92,11 @@ class Bus(Protocol):
     @property
     def connected(self) -> bool: ...
 
+    @property
+    def backlog_bytes(self) -> int:
+        """Published bytes that the operating system has not taken yet: above zero, the server is behind."""
+        ...
+
     def publish(self, subject: str, payload: bytes, *, headers: Mapping[str, str] | None = None) -> None:
         """Hand a message to the transport, without waiting, at most once.
 

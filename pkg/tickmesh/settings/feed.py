@@ -30,9 +30,13 @@ class FeedSettings(Section):
     queue_frames: int = key(
         8192, "Frames that may wait; beyond that the socket is not read, and the venue slows down.", ge=16
     )
-    conflate_after_us: int = key(
-        2000, "Age of a frame from which its symbol's book updates are merged until the feed keeps up.", unit="us", ge=0
+    queue_trades: int = key(
+        100_000, "Trades that may wait while the bus is away; then the oldest go, counted and alerted.", ge=1
     )
+    connection_max_age_s: float = key(
+        84_600.0, "Age at which a connection is replaced without a gap; the venue cuts it off at 24 h.", unit="s", gt=0
+    )
+    drain_s: float = key(5.0, "How long what waits for the bus may take to leave at the end.", unit="s", ge=0, le=30)
     ring_slots: int = key(16_384, "Messages that the shared-memory ring holds.", ge=64, le=1 << 20)
     ring_slot_bytes: int = key(
         1024, "Bytes of a ring slot, a multiple of 64; must hold a book update.", unit="bytes", ge=256, le=65_472

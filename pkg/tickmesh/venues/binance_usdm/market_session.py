@@ -134,7 +134,7 @@ class MarketSession:
         self._receiver.on_connected()
 
 
-class _Listener(WSListener):  # type: ignore[misc]
+class _Listener(WSListener):
     """picows calls this from the socket's data callback."""
 
     def __init__(self, session: MarketSession) -> None:

@@ -1,0 +1,225 @@
+"""Outlet: the feed's way out, with its backpressure policy. Not a pod of its own; ``services.feed`` uses it.
+
+In: trades, mark prices and markets whose book changed, in batches. Out: messages in the ring (when there is one)
+and on the bus. Three classes, in this order: what says that a book is not to be trusted, trades and marks, books.
+Books conflate by symbol: one message per symbol and batch, and while the bus is away or behind they wait as a mark
+on the symbol, not as messages. Trades are never dropped silently: they wait in a bounded queue, and one that has to
+go is counted and reported in an alert. The ring never waits. Decision record 0041.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from tickmesh.domain import subjects
+from tickmesh.domain.enums import Severity
+from tickmesh.domain.errors import DependencyError
+from tickmesh.domain.messages import Alert, MarkPrice, Message, Trade, encode
+from tickmesh.observe.metrics import Metrics
+from tickmesh.ports import Bus, Clock
+from tickmesh.venues.binance_usdm.market_intake import Market
+
+log = logging.getLogger("tickmesh.feed")
+
+_BUS_BACKLOG_BYTES = 1024 * 1024
+
+
+class Ring(Protocol):
+    """The writer's side of ``bus.ring``."""
+
+    def publish(self, subject: str, payload: bytes) -> None: ...
+
+
+class Outlet:
+    """Owned by one task. ``epoch`` tells this life of the feed apart; ``seq`` counts per subject from 1."""
+
+    def __init__(
+        self, venue: str, bus: Bus, clock: Clock, metrics: Metrics, *, ring: Ring | None, queue_trades: int, epoch: int
+    ) -> None:
+        self._venue = venue
+        self._bus = bus
+        self.ring = ring
+        self._wall_ns, self._mono_ns = clock.wall_ns, clock.mono_ns
+        self._wall_minus_mono_ns = clock.wall_ns() - clock.mono_ns()
+        self._epoch = epoch
+        self._seq: dict[str, int] = {}
+        self._subjects: dict[tuple[Callable[[str, str], str], str], str] = {}
+        self._queue_trades = queue_trades
+        self._held: deque[tuple[str, bytes]] = deque()
+        self._held_marks: dict[str, bytes] = {}
+        self._dirty: list[Market] = []
+        self._owed: dict[str, Market] = {}
+        self._dropped_unreported = 0
+        self._latency = metrics.latency("feed_latency_us", "frame arrival to its message handed to the transport")
+        self._trades = metrics.counter("trades_published_total", "trades published")
+        self._books = metrics.counter("books_published_total", "book updates published")
+        self._conflated = metrics.counter("books_conflated_total", "book changes merged into a later update")
+        self._held_total = metrics.counter("trades_held_total", "trades that had to wait for the bus")
+        self._dropped = metrics.counter("trades_dropped_total", "trades dropped because the bus was away for too long")
+        self._held_gauge = metrics.gauge("trades_held", "trades that wait for the bus now")
+        self._oversized = metrics.counter("ring_oversized_total", "messages too large for a ring slot")
+
+    # -- in ---------------------------------------------------------------------------------------------
+
+    def trade(self, trade: Trade) -> None:
+        """Publish a trade now, or queue it."""
+        subject = self._subject(subjects.trade, trade.symbol)
+        trade.publish_mono_ns = self._stamp(trade, subject, trade.receive_mono_ns)
+        payload = encode(trade)
+        if self.ring is not None:
+            self._to_ring(subject, payload)
+        if self._held or not self._to_bus(subject, payload):
+            self._hold(subject, payload)
+        self._trades.value += 1
+        self._latency.record_ns(self._mono_ns() - trade.receive_mono_ns)
+
+    def mark(self, mark: MarkPrice, mono_ns: int) -> None:
+        """Publish a mark price now; while the bus is away only the newest of a symbol is kept."""
+        subject = self._subject(subjects.mark, mark.symbol)
+        self._stamp(mark, subject, mono_ns)
+        payload = encode(mark)
+        if self.ring is not None:
+            self._to_ring(subject, payload)
+        if not self._to_bus(subject, payload):
+            self._held_marks[subject] = payload
+
+    def dirty(self, market: Market) -> None:
+        """Its book is to be published with the next ``flush``."""
+        self._dirty.append(market)
+
+    def flush(self) -> None:
+        """End of a batch: one update for every symbol that changed, the ones that became stale first."""
+        if self._held or self._held_marks or self._owed:
+            self.catch_up()
+        waiting = self._dirty
+        if not waiting:
+            return
+        self._dirty = []
+        if len(waiting) > 1:
+            waiting.sort(key=_stale_first)
+        takes = self._takes()
+        for market in waiting:
+            market.dirty = False
+            if takes or self.ring is not None:
+                takes = self._book(market, takes)
+            else:
+                self._owed[market.symbol] = market
+
+    def catch_up(self) -> None:
+        """Hand over what waited for the bus, as far as it takes it."""
+        held = self._held
+        while held and self._takes():
+            subject, payload = held[0]
+            if not self._to_bus(subject, payload):
+                break
+            held.popleft()
+        while self._held_marks and self._takes():
+            subject, payload = next(iter(self._held_marks.items()))
+            if not self._to_bus(subject, payload):
+                break
+            del self._held_marks[subject]
+        while self._owed and not held and self._takes():
+            _, market = self._owed.popitem()
+            if not market.dirty:  # else it goes out with its batch
+                self._book(market, True)
+        self._held_gauge.set(len(held))
+        if self._dropped_unreported and self._takes():
+            count, self._dropped_unreported = self._dropped_unreported, 0
+            self.alert(
+                Severity.CRITICAL, "trades-dropped", f"{count} trades were dropped while the bus did not take them"
+            )
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are not handed over yet."""
+        return len(self._held) + len(self._held_marks) + len(self._owed) + len(self._dirty)
+
+    def alert(self, severity: Severity, kind: str, text: str, **fields: str) -> None:
+        """Tell a person; also logged, because the bus may be what is broken."""
+        log.warning("alert %s: %s", kind, text)
+        alert = Alert(severity=severity, kind=kind, text=text, source="feed", fields=fields)
+        subject = subjects.alert(severity, kind)
+        self._stamp(alert, subject, self._mono_ns())
+        try:
+            self._bus.publish(subject, encode(alert))
+        except DependencyError as error:
+            log.warning("the alert could not be published: %s", error)
+
+    def resync_clocks(self) -> None:
+        """Follow the wall clock; call it now and then."""
+        self._wall_minus_mono_ns = self._wall_ns() - self._mono_ns()
+
+    # -- out --------------------------------------------------------------------------------------------
+
+    def _book(self, market: Market, to_bus: bool) -> bool:
+        """Publish one book; returns whether the bus takes more. What it did not get it is owed: a newer state later."""
+        arrived_mono_ns = market.arrived_mono_ns
+        update = market.replica.update()
+        subject = self._subject(subjects.book, market.symbol)
+        update.receive_mono_ns = arrived_mono_ns
+        update.publish_mono_ns = self._stamp(update, subject, arrived_mono_ns)
+        payload = encode(update)
+        if self.ring is not None:
+            self._to_ring(subject, payload)
+        if not to_bus or not self._to_bus(subject, payload):
+            to_bus = False
+            self._owed[market.symbol] = market
+        self._conflated.value += update.conflated
+        self._books.value += 1
+        self._latency.record_ns(self._mono_ns() - arrived_mono_ns)
+        return to_bus
+
+    def _stamp(self, message: Message, subject: str, arrived_mono_ns: int) -> int:
+        offset_ns = self._wall_minus_mono_ns
+        mono_ns = self._mono_ns()
+        message.receive_ns = arrived_mono_ns + offset_ns
+        message.publish_ns = mono_ns + offset_ns
+        message.seq = self._seq[subject] = self._seq.get(subject, 0) + 1
+        message.epoch = self._epoch
+        return mono_ns
+
+    def _subject(self, kind: Callable[[str, str], str], symbol: str) -> str:
+        subject = self._subjects.get((kind, symbol))
+        if subject is None:
+            subject = self._subjects[kind, symbol] = kind(self._venue, symbol)
+        return subject
+
+    def _takes(self) -> bool:
+        bus = self._bus
+        return bus.connected and bus.backlog_bytes < _BUS_BACKLOG_BYTES
+
+    def _to_bus(self, subject: str, payload: bytes) -> bool:
+        if not self._takes():
+            return False
+        try:
+            self._bus.publish(subject, payload)
+        except DependencyError:
+            return False  # closed or full: the caller keeps it
+        return True
+
+    def _to_ring(self, subject: str, payload: bytes) -> None:
+        assert self.ring is not None
+        try:
+            self.ring.publish(subject, payload)
+        except ValueError as error:
+            if not self._oversized.value:
+                log.error("%s (feed.ring_slot_bytes); such messages go over NATS only", error)
+            self._oversized.value += 1
+
+    def _hold(self, subject: str, payload: bytes) -> None:
+        if len(self._held) >= self._queue_trades:
+            self._held.popleft()
+            self._dropped.value += 1
+            if not self._dropped_unreported:
+                log.error("the bus takes nothing and %d trades wait already; the oldest are dropped", len(self._held))
+            self._dropped_unreported += 1
+        self._held.append((subject, payload))
+        self._held_total.value += 1
+        self._held_gauge.set(len(self._held))
+
+
+def _stale_first(market: Market) -> bool:
+    return not market.replica.stale

@@ -1,0 +1,307 @@
+"""MarketIntake: the venue's market frames become book replicas, trades and mark prices; no I/O, no clock.
+
+In: frames with the time of their arrival, depth snapshots, connects and disconnects. Out: calls on a ``Sink``: a
+trade, a mark price, a market whose book changed, a market that needs a snapshot, a frame that is malformed. It
+refuses frames that are not what they should be (counted, skipped) and never repairs or invents anything: a depth
+frame that was skipped is a hole that the next one's ``pu`` shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
+from typing import Any, Protocol
+
+from tickmesh.book.replica import BookReplica
+from tickmesh.book.synchroniser import Diff, Outcome
+from tickmesh.book.trade_chain import TradeChain, Verdict
+from tickmesh.domain.enums import Side
+from tickmesh.domain.errors import MalformedFrameError, NotFiniteError, OffGridError
+from tickmesh.domain.instrument import Instrument
+from tickmesh.domain.messages import MarkPrice, Trade
+from tickmesh.hotpath.pure.grid import Grid
+from tickmesh.venues.binance_usdm.codec_market import (
+    AggTradeFrame,
+    BookTickerFrame,
+    DepthFrame,
+    DepthSnapshot,
+    KlineFrame,
+    MarketFrame,
+    MarkPriceFrame,
+    Reply,
+    TradeFrame,
+    parse_frame,
+)
+
+_MS = 1_000_000
+
+
+class Market:
+    """One symbol: its grids, its replica and its chain of trades. ``arrived_mono_ns`` belongs to the oldest change
+    that was not published yet, ``seen_mono_ns`` to the newest frame of any kind, ``depth_mono_ns`` to the newest
+    depth frame that was applied."""
+
+    __slots__ = (
+        "arrived_mono_ns",
+        "chain",
+        "depth_mono_ns",
+        "dirty",
+        "instrument",
+        "lots",
+        "mark_ns",
+        "replica",
+        "seen_mono_ns",
+        "symbol",
+        "ticks",
+    )
+
+    def __init__(self, instrument: Instrument, replica: BookReplica) -> None:
+        self.instrument = instrument
+        self.symbol = instrument.symbol
+        self.replica = replica
+        self.chain = TradeChain()
+        self.ticks = Grid(instrument.tick_size, "price", self.symbol).units
+        self.lots = Grid(instrument.lot_size, "quantity", self.symbol).units
+        self.dirty = False
+        self.arrived_mono_ns = 0
+        self.seen_mono_ns = 0
+        self.depth_mono_ns = 0
+        self.mark_ns = 0
+
+
+class Sink(Protocol):
+    """Who takes what comes out; called in the middle of a batch, must not raise."""
+
+    def on_trade(self, trade: Trade) -> None: ...
+
+    def on_mark(self, mark: MarkPrice) -> None: ...
+
+    def on_dirty(self, market: Market) -> None:
+        """Its book changed for the first time since the last ``market.replica.update()``."""
+        ...
+
+    def on_gap(self, market: Market) -> None: ...
+
+    def on_needs_snapshot(self, market: Market) -> None: ...
+
+    def on_malformed(self, error: Exception, frame: bytes) -> None: ...
+
+
+class MarketIntake:
+    """Owned by one task. ``events`` counts the well-formed market frames of our symbols."""
+
+    def __init__(self, venue: str, markets: Mapping[str, Market], sink: Sink) -> None:
+        self.markets = dict(markets)
+        self.events = 0
+        self.other_symbols = 0
+        self.missing_trades = 0
+        self.duplicate_trades = 0
+        self.late_trades = 0
+        self._venue = venue
+        self._sink = sink
+        self._take: dict[type[Any], Callable[[Any, Market, int], None]] = {
+            BookTickerFrame: self._top,
+            TradeFrame: self._trade,
+            DepthFrame: self._depth,
+            AggTradeFrame: self._agg_trade,
+            MarkPriceFrame: self._mark,
+            KlineFrame: _nothing,
+        }
+
+    def on_frame(self, frame: bytes, mono_ns: int) -> None:
+        """Take one frame that arrived at ``mono_ns``."""
+        try:
+            message = parse_frame(frame)
+            take = self._take.get(type(message))
+            if take is None:
+                self._answer(message, frame)
+                return
+            market = self.markets.get(message.s)  # type: ignore[union-attr]
+            if market is None:
+                self.other_symbols += 1
+                return
+            take(message, market, mono_ns)
+        except (MalformedFrameError, OffGridError, NotFiniteError) as error:
+            self._sink.on_malformed(error, frame)
+            return
+        self.events += 1
+        market.seen_mono_ns = mono_ns
+
+    def on_snapshot(self, market: Market, snapshot: DepthSnapshot, mono_ns: int) -> bool:
+        """Take a REST answer; False when it is older than what is buffered: ask again.
+
+        Raises:
+            MalformedFrameError: a level is off the grid or negative.
+        """
+        ticks, lots = market.ticks, market.lots
+        try:
+            bids = [(ticks(p), lots(q)) for p, q in snapshot.bids]
+            asks = [(ticks(p), lots(q)) for p, q in snapshot.asks]
+        except (OffGridError, NotFiniteError) as error:
+            raise MalformedFrameError("depth snapshot", str(error)) from error
+        replica = market.replica
+        was = replica.synchroniser.synchronised
+        used = replica.on_snapshot(snapshot.lastUpdateId, bids, asks, snapshot.E * _MS)
+        if replica.synchroniser.synchronised and not was:
+            self._changed(market, mono_ns)
+        if replica.synchroniser.needs_snapshot:
+            self._sink.on_needs_snapshot(market)
+        return used
+
+    def on_connected(self) -> None:
+        """A new connection: every book needs a snapshot."""
+        for market in self.markets.values():
+            self._sink.on_needs_snapshot(market)
+
+    def on_disconnected(self, mono_ns: int) -> None:
+        """The stream broke off: every book is stale until a snapshot and the diffs after it are in."""
+        for market in self.markets.values():
+            market.chain.reset()
+            market.mark_ns = 0
+            if not market.replica.stale:
+                market.replica.disconnect()
+                self._changed(market, mono_ns)
+            else:
+                market.replica.disconnect()
+
+    def restart(self, market: Market, mono_ns: int) -> None:
+        """Distrust the book: stale now, and a snapshot is asked for."""
+        market.replica.disconnect()
+        self._changed(market, mono_ns)
+        self._sink.on_needs_snapshot(market)
+
+    def watch(self, mono_ns: int, stale_after_ns: int) -> int:
+        """Mark what has fallen silent; call it a few times per ``stale_after_ns``. Returns how many books are stale.
+
+        Silent is a symbol without any frame, and one whose top of book moves on while its depth stream stands
+        still: that book is begun again.
+        """
+        stale = 0
+        for market in self.markets.values():
+            replica = market.replica
+            if replica.synchroniser.synchronised:
+                oldest_ns = mono_ns - stale_after_ns
+                if market.seen_mono_ns < oldest_ns and not replica.silent:
+                    replica.silent = True
+                    self._changed(market, mono_ns)
+                elif market.depth_mono_ns < oldest_ns and replica.behind_top:
+                    self.restart(market, mono_ns)
+            stale += replica.stale
+        return stale
+
+    def _changed(self, market: Market, mono_ns: int) -> None:
+        if not market.dirty:
+            market.dirty = True
+            market.arrived_mono_ns = mono_ns
+            self._sink.on_dirty(market)
+
+    def _top(self, m: BookTickerFrame, market: Market, mono_ns: int) -> None:
+        ticks, lots = market.ticks, market.lots
+        replica = market.replica
+        if replica.on_top(m.u, (ticks(m.b), lots(m.B)), (ticks(m.a), lots(m.A)), m.E * _MS):
+            replica.silent = False
+            if not market.dirty:
+                self._changed(market, mono_ns)
+
+    def _depth(self, m: DepthFrame, market: Market, mono_ns: int) -> None:
+        ticks, lots = market.ticks, market.lots
+        bids = [(ticks(p), lots(q)) for p, q in m.b]
+        asks = [(ticks(p), lots(q)) for p, q in m.a]
+        replica = market.replica
+        outcome = replica.on_diff(Diff(m.U, m.u, m.pu, bids, asks), m.E * _MS)
+        if outcome is Outcome.APPLIED:
+            market.depth_mono_ns = mono_ns
+            replica.silent = False
+            if not market.dirty:
+                self._changed(market, mono_ns)
+        elif outcome is Outcome.GAP:
+            self._changed(market, mono_ns)
+            self._sink.on_gap(market)
+            self._sink.on_needs_snapshot(market)
+        elif outcome is Outcome.OLD and replica.silent:
+            # It speaks again, but only of the past: its numbers began anew while we were not looking.
+            self.restart(market, mono_ns)
+
+    def _trade(self, m: TradeFrame, market: Market, mono_ns: int) -> None:
+        if m.X and m.X != "MARKET":
+            self._accept(market, m.t)  # an insurance fund or ADL booking: part of the numbering, not of the market
+            return
+        ticks, lots = market.ticks(m.p), market.lots(m.q)
+        if self._accept(market, m.t):
+            self._sink.on_trade(
+                Trade(
+                    exchange_ns=m.E * _MS,
+                    venue=self._venue,
+                    symbol=market.symbol,
+                    trade_id=m.t,
+                    price_ticks=ticks,
+                    qty_lots=lots,
+                    taker_side=Side.SELL if m.m else Side.BUY,
+                    receive_mono_ns=mono_ns,
+                )
+            )
+
+    def _agg_trade(self, m: AggTradeFrame, market: Market, mono_ns: int) -> None:
+        ticks, lots = market.ticks(m.p), market.lots(m.q)
+        if self._accept(market, m.a):
+            self._sink.on_trade(
+                Trade(
+                    exchange_ns=m.E * _MS,
+                    venue=self._venue,
+                    symbol=market.symbol,
+                    trade_id=m.a,
+                    price_ticks=ticks,
+                    qty_lots=lots,
+                    taker_side=Side.SELL if m.m else Side.BUY,
+                    receive_mono_ns=mono_ns,
+                )
+            )
+
+    def _accept(self, market: Market, trade_id: int) -> bool:
+        chain = market.chain
+        if trade_id == chain.last_id + 1:
+            chain.last_id = trade_id
+            return True
+        missing = chain.missing_total
+        verdict = chain.take(trade_id)
+        self.missing_trades += chain.missing_total - missing
+        if verdict is Verdict.LATE:
+            self.late_trades += 1
+        elif verdict is Verdict.DUPLICATE:
+            self.duplicate_trades += 1
+            return False
+        return True
+
+    def _mark(self, m: MarkPriceFrame, market: Market, mono_ns: int) -> None:
+        exchange_ns = m.E * _MS
+        if exchange_ns <= market.mark_ns:
+            return  # the same one again, as in the overlap of two connections
+        mark = MarkPrice(
+            exchange_ns=exchange_ns,
+            venue=self._venue,
+            symbol=market.symbol,
+            mark_price=_number("mark price", m.p, above=True),
+            index_price=_number("index price", m.i or "0"),
+            funding_rate=_number("funding rate", m.r or "0"),  # the venue sends "" for a delivery contract
+            next_funding_ns=m.T * _MS,
+        )
+        market.mark_ns = exchange_ns
+        self._sink.on_mark(mark)
+
+    def _answer(self, message: MarketFrame | Reply, frame: bytes) -> None:
+        if isinstance(message, Reply) and message.error is not None:
+            raise MalformedFrameError("subscription", f"the venue refused it: {message.error}")
+
+
+def _nothing(message: object, market: Market, mono_ns: int) -> None:
+    """Carried by the venue, not used here."""
+
+
+def _number(what: str, text: str, *, above: bool = False) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        raise NotFiniteError(what, text[:40]) from None
+    if not value.is_finite() or (above and value <= 0):
+        raise NotFiniteError(what, text[:40])
+    return value
