@@ -1,6 +1,7 @@
 """simvenue pod: the simulated exchange behind Binance USD-M Futures' wire protocol, REST and WebSocket on one port.
 
-In: settings. Out: market data and order handling for anyone who speaks to that venue. It uses no bus.
+In: settings and the state saved in the data directory. Out: market data and order handling for anyone who speaks to
+that venue. It uses no bus.
 """
 
 from __future__ import annotations
@@ -8,11 +9,15 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 
 from aiohttp import web
 
 from tickmesh.domain.errors import ConfigError
+from tickmesh.domain.instrument import Instrument
 from tickmesh.services.service import Service
+from tickmesh.settings import Settings
 from tickmesh.venues.simvenue.exchange.exchange import Exchange
 from tickmesh.venues.simvenue.flow.driver import FlowDriver, replay_instruments
 from tickmesh.venues.simvenue.server.accounts import Accounts
@@ -20,11 +25,12 @@ from tickmesh.venues.simvenue.server.admin import Admin
 from tickmesh.venues.simvenue.server.app import build
 from tickmesh.venues.simvenue.server.clock import VenueClock
 from tickmesh.venues.simvenue.server.hub import Hub
-from tickmesh.venues.simvenue.server.keys import ApiKeys
+from tickmesh.venues.simvenue.server.keys import ApiKeys, Credentials
 from tickmesh.venues.simvenue.server.listing import complete, instruments_for
 from tickmesh.venues.simvenue.server.public import Public
 from tickmesh.venues.simvenue.server.rest import Rest
 from tickmesh.venues.simvenue.server.sockets import Sockets
+from tickmesh.venues.simvenue.server.store import Store
 from tickmesh.venues.simvenue.server.trading import Trading
 from tickmesh.venues.simvenue.server.venue import Venue
 
@@ -37,40 +43,51 @@ log = logging.getLogger("tickmesh.simvenue")
 async def run(service: Service) -> None:
     """Serve until told to stop."""
     keys = service.settings.simvenue
-    replay_finished = service.metrics.gauge("replay_finished", "1 when the replayed capture is through")
-    if keys.replay:
-        instruments = {s: complete(i) for s, i in replay_instruments(keys.replay).items()}
-    else:
-        instruments = instruments_for(service.settings.venue.symbols)
-    hub = Hub(max_buffer_bytes=keys.max_buffer_kb * 1024, replay_wait_s=keys.replay_wait_s)
-    exchange = Exchange(list(instruments.values()))
+    store = Store(Path(service.settings.local.data_dir) / "simvenue")
     clock = VenueClock(service.clock.wall_ns)
-    venue = Venue(exchange, instruments, hub, clock, replay=bool(keys.replay))
-    api_keys = ApiKeys()
-    account = service.settings.venue.account
-    api_keys.add(
-        service.settings.venue.api_key.get_secret_value(), service.settings.venue.api_secret.get_secret_value(), account
-    )
-    exchange.add_account(account, keys.deposit, clock.now_ms())
-    service.admin.add_get("/record", Admin(venue).record)
+    instruments = listing(service.settings, store)
+    hub = Hub(max_buffer_bytes=keys.max_buffer_kb * 1024, replay_wait_s=keys.replay_wait_s)
+    exchange, api_keys = restore(instruments, store), ApiKeys()
+    venue = Venue(exchange, instruments, hub, clock, store, replay=bool(keys.replay))
+    open_accounts(service.settings, venue, api_keys)
     flow = FlowDriver(
         exchange,
         hub,
-        instruments,
+        replay_instruments(keys.replay) if keys.replay else instruments,
         wall_ns=service.clock.wall_ns,
         mono_ns=service.clock.mono_ns,
         replay=keys.replay,
         replay_speed=keys.replay_speed,
         seed=keys.seed,
         rate=keys.flow_rate,
+        start_prices={s: float(m.mark) for s, m in exchange.markets.items() if m.mark},
     )
     venue.captured_depth = flow.depth
+    admin = Admin(venue, api_keys)
+    service.admin.add_get("/record", admin.record)
+    service.admin.add_post("/accounts", admin.add_account)
     rest = Rest(clock, api_keys, venue.commit)
     for part in (Public(venue), Trading(venue), Accounts(venue), venue.users):
         rest.add(part.endpoints())
     runner = await listen(build(rest, Sockets(hub, clock.now_ms)), service.settings.observe.host, keys.port)
     service.health.set_started()
     log.info("listing %s", ", ".join(instruments))
+    checkpoints = asyncio.create_task(store.checkpoint_for_ever(), name="checkpoints")
+    try:
+        await serve(service, venue, flow)
+    finally:
+        checkpoints.cancel()
+        await asyncio.gather(checkpoints, return_exceptions=True)
+        for listener in list(hub.listeners):
+            listener.wire.abort()
+        await runner.cleanup()
+        store.close()
+
+
+async def serve(service: Service, venue: Venue, flow: FlowDriver) -> None:
+    """Timers, flow and figures until told to stop. Raises DependencyError when the state cannot be kept."""
+    hub = venue.hub
+    replay_finished = service.metrics.gauge("replay_finished", "1 when the replayed capture is through")
     frames = service.metrics.counter("frames_total", "WebSocket frames written")
     cut_off = service.metrics.counter("slow_connections_total", "connections cut off because they did not read")
     flowing = asyncio.create_task(flow.run(service.stopping), name="flow")
@@ -85,9 +102,34 @@ async def run(service: Service) -> None:
     finally:
         flowing.cancel()
         await asyncio.gather(flowing, return_exceptions=True)
-        for listener in list(hub.listeners):
-            listener.wire.abort()
-        await runner.cleanup()
+
+
+def listing(settings: Settings, store: Store) -> dict[str, Instrument]:
+    """What this run lists. Raises ConfigError when saved orders do not fit it."""
+    if settings.simvenue.replay:
+        wanted = {s: complete(i) for s, i in replay_instruments(settings.simvenue.replay).items()}
+    else:
+        wanted = instruments_for(settings.venue.symbols)
+    return store.reconcile_listing(wanted)
+
+
+def restore(instruments: Mapping[str, Instrument], store: Store) -> Exchange:
+    """An exchange in the saved state, or a new one."""
+    exchange = Exchange(list(instruments.values()))
+    saved = store.load(exchange.config.history_limit)
+    if saved is not None:
+        exchange.from_state(saved)
+    return exchange
+
+
+def open_accounts(settings: Settings, venue: Venue, api_keys: ApiKeys) -> None:
+    """Our account with its deposit, once, and the accounts that were added while it ran."""
+    for api_key, credentials in venue.store.api_keys().items():
+        api_keys.add(api_key, credentials)
+    ours = settings.venue
+    api_keys.add(ours.api_key.get_secret_value(), Credentials(ours.account, ours.api_secret.get_secret_value()))
+    venue.exchange.add_account(ours.account, settings.simvenue.deposit, venue.clock.now_ms())
+    venue.commit()
 
 
 async def listen(app: web.Application, host: str, port: int) -> web.AppRunner:

@@ -29,7 +29,8 @@ class FlowDriver:
     """Drives ``exchange`` and ``hub``; ``replay`` empty means the synthetic market.
 
     Args: ``instruments`` as the exchange lists them (for a replay: ``replay_instruments(path)``); ``wall_ns`` and
-    ``mono_ns`` are the process's clocks; ``rate`` scales the synthetic event rate.
+    ``mono_ns`` are the process's clocks; ``rate`` scales the synthetic event rate; ``start_prices``
+    are where the synthetic market goes on after a restart.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class FlowDriver:
         replay_speed: float = 1.0,
         seed: int = 1,
         rate: float = 1.0,
+        start_prices: Mapping[str, float] | None = None,
     ) -> None:
+        self._start_prices = start_prices or {}
         self._exchange, self._hub, self._instruments = exchange, hub, dict(instruments)
         self._wall_ns, self._mono_ns = wall_ns, mono_ns
         self._speed, self._seed, self._rate = replay_speed, seed, rate
@@ -105,7 +108,9 @@ class FlowDriver:
         self.sent[str(record.kind)] += 1
 
     async def _synthesise(self, stop: asyncio.Event) -> None:
-        market = SyntheticMarket(self._exchange, self._instruments, Random(self._seed), rate=self._rate)
+        market = SyntheticMarket(
+            self._exchange, self._instruments, Random(self._seed), rate=self._rate, start_prices=self._start_prices
+        )
         market.open(self._wall_ns())
         self._hub.publish_pending()
         previous_ns = self._mono_ns()

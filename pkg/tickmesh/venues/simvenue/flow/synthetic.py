@@ -26,6 +26,7 @@ REVERSION_PER_S = 0.5
 NOISE_SHARE = 0.5
 REGIME_CHANGES_PER_S = 0.05
 _START_PRICES = {"BTCUSDT": 61_800.0, "ETHUSDT": 2_680.0}
+_OTHER_START = 100.0
 
 
 def draw(random: Random, points: tuple[int, ...]) -> int:
@@ -43,9 +44,8 @@ def draw(random: Random, points: tuple[int, ...]) -> int:
 class _Symbol:
     """One symbol's latent price and our view of its anonymous orders, oldest first."""
 
-    def __init__(self, instrument: Instrument, parameters: FlowParameters) -> None:
+    def __init__(self, instrument: Instrument, parameters: FlowParameters, start: float) -> None:
         self.instrument, self.parameters = instrument, parameters
-        start = _START_PRICES.get(instrument.symbol, 100.0)
         self.log_base, self.noise = log(start / float(instrument.tick_size)), 0.0
         self.trend = self.debt = self.trade_debt = self.lag = 0.0
         self.bid = 0
@@ -69,10 +69,12 @@ class SyntheticMarket:
         *,
         rate: float = 1.0,
         parameters: FlowParameters = BTCUSDT,
+        start_prices: Mapping[str, float] | None = None,
     ) -> None:
+        starts = {**_START_PRICES, **(start_prices or {})}
         self._exchange, self._random, self._rate = exchange, random, rate * EVENT_SCALE
         ordered = sorted(instruments, key=lambda s: (s != "BTCUSDT", s))
-        self._symbols = [_Symbol(instruments[s], parameters) for s in ordered]
+        self._symbols = [_Symbol(instruments[s], parameters, starts.get(s, _OTHER_START)) for s in ordered]
 
     def open(self, now_ns: int) -> None:
         """Fills the books around the start prices."""

@@ -1,35 +1,61 @@
-"""Admin routes of simvenue: the venue's own record of orders and fills.
+"""Admin routes of simvenue: the venue's own record of orders and fills, and further accounts.
 
 In: requests on the admin port. Out: JSON. It is for supervisors and tests, and no part of the venue's protocol.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
+import msgspec
 from aiohttp import web
 
+from tickmesh.venues.simvenue.server.keys import ApiKeys, Credentials
 from tickmesh.venues.simvenue.server.rest import answer
 from tickmesh.venues.simvenue.server.venue import Venue
+
+
+class NewAccount(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of POST /accounts."""
+
+    account: str
+    api_key: str
+    api_secret: str
+    deposit: Decimal = Decimal(100_000)
+
+
+_new_account = msgspec.json.Decoder(NewAccount, strict=False)
 
 
 class Admin:
     """Handlers over one venue."""
 
-    def __init__(self, venue: Venue) -> None:
-        self._venue = venue
+    def __init__(self, venue: Venue, api_keys: ApiKeys) -> None:
+        self._venue, self._api_keys = venue, api_keys
 
     async def record(self, request: web.Request) -> web.StreamResponse:
-        """GET /record?account=NAME: every order and fill of an account."""
+        """GET /record?account=NAME: every order and fill that an account ever had here."""
         account = request.query.get("account", "")
-        exchange, bodies = self._venue.exchange, self._venue.bodies
-        if account not in exchange.ledgers:
+        if account not in self._venue.exchange.ledgers:
             return answer({"error": f"no account {account!r}"}, {}, 404)
-        orders = [o for o in exchange.orders.values() if o.account_id == account]
+        bodies, orders = self._venue.bodies, self._venue.store.orders(account)
         names = {o.order_id: o.client_order_id for o in orders}
         fills: list[dict[str, Any]] = [
             {**bodies.user_trade(t), "clientOrderId": names.get(t.order_id, "")}
-            for t in exchange.trades
-            if t.account_id == account
+            for t in self._venue.store.trades(account)
         ]
         return answer({"account": account, "orders": [bodies.order(o) for o in orders], "fills": fills}, {})
+
+    async def add_account(self, request: web.Request) -> web.StreamResponse:
+        """POST /accounts: open an account with a key and a deposit; it is kept over restarts."""
+        try:
+            wanted = _new_account.decode(await request.read())
+        except msgspec.MsgspecError as error:
+            return answer({"error": str(error)}, {}, 400)
+        credentials = Credentials(wanted.account, wanted.api_secret)
+        self._api_keys.add(wanted.api_key, credentials)
+        self._venue.store.save_api_key(wanted.api_key, credentials)
+        self._venue.exchange.add_account(wanted.account, wanted.deposit, self._venue.clock.now_ms())
+        self._venue.commit()
+        return answer({"account": wanted.account}, {})

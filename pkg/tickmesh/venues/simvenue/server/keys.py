@@ -34,8 +34,8 @@ class ApiKeys:
     def __init__(self) -> None:
         self._keys: dict[str, Credentials] = {}
 
-    def add(self, api_key: str, secret: str, account: str) -> None:
-        self._keys[api_key] = Credentials(account, secret)
+    def add(self, api_key: str, credentials: Credentials) -> None:
+        self._keys[api_key] = credentials
 
     def identify(self, api_key: str) -> Credentials:
         """Raises -2014 for what is no key, -2015 for one that is not ours."""

@@ -16,10 +16,12 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
+from tickmesh.domain.errors import DependencyError
 from tickmesh.venues.simvenue.exchange.errors import VenueError
 from tickmesh.venues.simvenue.server.clock import VenueClock
 
 KEY_HEADER = "X-MBX-APIKEY"
+UNKNOWN_ERROR = "Unknown error, please check your request or try again later."
 
 
 class WireError(Exception):
@@ -199,7 +201,10 @@ class Rest:
         if endpoint is None:
             return answer({"code": -5000, "msg": f"Path {request.path}, Method {request.method} is invalid"}, {}, 404)
         body = await request.read() if request.body_exists else b""
-        return self._handle(endpoint, request.rel_url.raw_query_string, body, request.headers.get(KEY_HEADER, ""))
+        try:
+            return self._handle(endpoint, request.rel_url.raw_query_string, body, request.headers.get(KEY_HEADER, ""))
+        except DependencyError:  # it could not be saved; the venue stops, and nobody may believe that it was done
+            return answer({"code": -1000, "msg": UNKNOWN_ERROR}, {}, 503)
 
     def _handle(self, endpoint: Endpoint, query: str, raw: bytes, api_key: str) -> web.Response:
         call: Call | None = None

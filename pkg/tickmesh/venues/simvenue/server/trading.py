@@ -87,7 +87,7 @@ class Trading:
         try:
             found = self._exchange.query_order(call.account, symbol, *ids)
         except VenueError as error:
-            old = self._venue.find_old(call.account, symbol, *ids) if error.code == -2013 else None
+            old = self._venue.store.find_order(call.account, symbol, *ids) if error.code == -2013 else None
             if old is None:
                 raise
             found = old

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from tickmesh.domain.errors import DependencyError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.venues.simvenue.exchange.exchange import Exchange
-from tickmesh.venues.simvenue.exchange.types import ExchangeState, OrderRecord
 from tickmesh.venues.simvenue.server.bodies import Bodies
 from tickmesh.venues.simvenue.server.clock import VenueClock
 from tickmesh.venues.simvenue.server.hub import Hub
 from tickmesh.venues.simvenue.server.market_streams import MarketStreams
+from tickmesh.venues.simvenue.server.store import Store
 from tickmesh.venues.simvenue.server.user_streams import UserStreams
 
 
@@ -31,24 +32,36 @@ class Venue:
         instruments: Mapping[str, Instrument],
         hub: Hub,
         clock: VenueClock,
+        store: Store,
         *,
         replay: bool,
     ) -> None:
-        self.exchange, self.instruments, self.hub = exchange, dict(instruments), hub
+        self.exchange, self.instruments, self.hub, self.store = exchange, dict(instruments), hub, store
         self.clock, self.replay = clock, replay
         self.bodies = Bodies(self.instruments, clock)
         self.streams = MarketStreams(exchange, self.instruments.values(), hub, publish_flow=not replay)
         self.users = UserStreams(self.instruments, hub, clock)
+        self.users.load(store.listen_keys())
+        self.users.on_changed = store.save_listen_key
         self.captured_depth: Callable[[str, int], bytes | None] = lambda _symbol, _limit: None
-        self.save: Callable[[ExchangeState], None] = lambda _: None
-        self.find_old: Callable[[str, str, int | None, str | None], OrderRecord | None] = lambda *_: None
+        self.failure: DependencyError | None = None
         hub.on_pending = self.commit
         hub.on_subscribed = self.streams.on_subscribed
 
     def commit(self) -> None:
-        """Save and send what the last calls have changed."""
+        """Save and send what the last calls have changed.
+
+        Raises:
+            DependencyError: it cannot be saved. Nothing was sent, and nothing will be any more: the venue must stop.
+        """
+        if self.failure is not None:
+            raise self.failure
         events = self.exchange.drain_events()
-        self.save(self.exchange.drain_changes())
+        try:
+            self.store.save(self.exchange.drain_changes())
+        except DependencyError as error:
+            self.failure = error
+            raise
         if events:
             self.users.on_events(events)
             self.streams.on_events(events, self.clock.shown_ms())
