@@ -36,6 +36,10 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("rest", nargs=argparse.REMAINDER)
     config = commands.add_parser("config", help="every configuration key, its unit, range and reason")
     config.add_argument("--yaml", action="store_true", help="print a configuration file")
+    bench = commands.add_parser("bench", help="measure this machine, ours and others' code on the same real data")
+    bench.add_argument("--json", action="store_true", help="the last line printed is the results as JSON")
+    bench.add_argument("--only", metavar="NAME,...", help="only these benchmarks")
+    bench.add_argument("--data", metavar="FILE", help="a market data capture (default: the one in ../shared/data)")
     commands.add_parser("version", help="print the version and which half of the hot path is in use")
     return parser
 
@@ -75,6 +79,10 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
 
         print_config(as_yaml=arguments.yaml)
         return 0
+    if arguments.command == "bench":
+        from tickmesh.runtime.bench.suite import main as bench
+
+        return bench(arguments)
     if arguments.command == "version":
         from tickmesh import hotpath
 
@@ -83,3 +91,7 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         return 0
     parser.print_help()
     return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

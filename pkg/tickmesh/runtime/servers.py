@@ -91,7 +91,7 @@ def _nats(settings: Settings, data_dir: Path) -> ServerSpec:
     async def ready() -> bool:
         return await _greets(port, b"", b"INFO ")
 
-    return ServerSpec("nats", [_program("nats-server"), "-c", str(config)], prepare, ready, port, env=dict(os.environ))
+    return ServerSpec("nats", [program("nats-server"), "-c", str(config)], prepare, ready, port, env=dict(os.environ))
 
 
 # Acknowledged means on disk (the order journals); streams that do not need it say so (bus.layout persist_mode).
@@ -147,7 +147,7 @@ def _postgres(settings: Settings, data_dir: Path) -> ServerSpec:
     )
 
 
-def _program(name: str) -> str:
+def program(name: str) -> str:
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:

@@ -1,0 +1,152 @@
+"""Every benchmark by name, and the run over the chosen ones.
+
+In: names, a capture. Out: a list of outcomes in table order. One that cannot run here is skipped by name with the
+reason; one that fails ends the run, because a table with silent holes is worse than none.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tickmesh.domain.errors import ConfigError
+from tickmesh.runtime.bench import hops, loop, market
+from tickmesh.runtime.bench.frames import Frames, default_capture, load
+from tickmesh.runtime.bench.result import Outcome, Result, Skipped, ratios, table
+
+Run = Callable[[Frames], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """``rival`` names the distribution that has to be installed for it."""
+
+    name: str
+    run: Run
+    rival: str = ""
+    capture: bool = True
+
+
+def _loop(name: str, transport: str) -> Benchmark:
+    return Benchmark(name, lambda _: loop.tick_to_order(name, transport), capture=False)
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark("timer", market.timer, capture=False),
+    Benchmark("copy_floor", market.copy_floor),
+    Benchmark("depth_msgspec_floor", market.depth_msgspec_floor),
+    Benchmark("depth_pure", market.depth_pure),
+    Benchmark("depth_cryptofeed", market.depth_cryptofeed, rival="order-book and yapic.json"),
+    Benchmark("depth_nautilus", market.depth_nautilus, rival="nautilus_trader"),
+    Benchmark("depth_hftbacktest", market.depth_hftbacktest, rival="hftbacktest"),
+    Benchmark("top_pure", market.top_pure),
+    Benchmark("mix_pure", market.mix_pure),
+    Benchmark("hop_tcp", hops.hop_tcp, capture=False),
+    Benchmark("hop_nats_raw", hops.hop_nats_raw, capture=False),
+    Benchmark("hop_nats", hops.hop_nats, capture=False),
+    Benchmark("hop_ring", hops.hop_ring, capture=False),
+    _loop("tick_to_order_nats", "nats"),
+    _loop("tick_to_order_ring", "shm"),
+)
+FEED_CPU = "feed_cpu_pct"
+NAMES = (*(b.name for b in BENCHMARKS), FEED_CPU)
+
+
+def choose(only: str) -> list[str]:
+    """Names in table order.
+
+    Raises:
+        ConfigError: a name that there is not.
+    """
+    wanted = [name.strip() for name in only.split(",") if name.strip()] or list(NAMES)
+    unknown = [name for name in wanted if name not in NAMES]
+    if unknown:
+        raise ConfigError(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    return [name for name in NAMES if name in wanted]
+
+
+def run(names: list[str], data: Path | None, say: Callable[[str], None]) -> list[Outcome]:
+    """Run them one after the other; ``say`` gets a line as each one starts and ends."""
+    data = data or default_capture()
+    frames = None
+    if data is not None and any(b.capture for b in BENCHMARKS if b.name in names):
+        say(f"reading {data.name} ...")
+        frames = load(data)
+    outcomes: list[Outcome] = []
+    for name in names:
+        say(f"{name} ...")
+        began = time.monotonic()
+        outcome = _feed_cpu(data) if name == FEED_CPU else _one(name, frames)
+        outcomes.append(outcome)
+        if isinstance(outcome, Result):
+            say(f"{name}: p50 {outcome.p50:g} p99 {outcome.p99:g} {outcome.unit} ({time.monotonic() - began:.0f} s)")
+        else:
+            say(f"{name}: skipped, {outcome.why}")
+    return outcomes
+
+
+_NO_CAPTURE = "no capture; give one with --data FILE"
+
+
+def _one(name: str, frames: Frames | None) -> Outcome:
+    benchmark = next(b for b in BENCHMARKS if b.name == name)
+    if frames is None and benchmark.capture:
+        return Skipped(name, _NO_CAPTURE)
+    gc.collect()
+    gc.freeze()  # what was loaded before is nobody's garbage to walk through
+    try:
+        return benchmark.run(frames)  # type: ignore[arg-type]  # those without a capture do not look at it
+    except ImportError as error:
+        if not benchmark.rival:
+            raise
+        return Skipped(name, f"{benchmark.rival} is not installed ({error.name}): pip install 'tickmesh[rivals]'")
+    finally:
+        gc.unfreeze()
+
+
+def _feed_cpu(data: Path | None) -> Outcome:
+    if data is None:
+        return Skipped(FEED_CPU, _NO_CAPTURE)
+    return loop.feed_cpu(data)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "cores": hops.cores(),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def main(arguments: Any) -> int:
+    """``tickmesh bench``: prints progress on stderr, the table or one line of JSON on stdout."""
+    import json
+
+    names = choose(arguments.only or "")
+    data = Path(arguments.data) if arguments.data else None
+    if data is not None and not data.is_file():
+        raise ConfigError(f"there is no capture {data}; --data takes a market data file")
+    about = machine()
+    outcomes = run(names, data, lambda line: print(line, file=sys.stderr, flush=True))
+    results = [o for o in outcomes if isinstance(o, Result)]
+    if arguments.json:
+        document = {
+            "machine": about,
+            "results": [r.as_dict() for r in results],
+            "ratios": ratios(results),
+            "skipped": [o.as_dict() for o in outcomes if isinstance(o, Skipped)],
+        }
+        print(json.dumps(document))
+    else:
+        print(table(outcomes))
+    return 0
