@@ -24,7 +24,7 @@ import logging
 import mmap
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tickmesh.domain.errors import ConfigError
@@ -258,6 +258,30 @@ class RingReader:
                 self.handler_errors += 1
                 log.exception("the ring's handler failed on %s; the message is skipped", taken.subject)
         return True
+
+
+@contextlib.contextmanager
+def poll_reader(data_dir: str | Path, name: str = "md") -> Iterator[ring.RingReader]:
+    """The ring for a busy poll without an event loop: call ``read`` as often as you like; it never sleeps.
+
+    Raises:
+        ConfigError: no writer has made the ring yet.
+    """
+    for path in ring_paths(data_dir, name):
+        try:
+            with path.open("r+b") as file:
+                mapped = mmap.mmap(file.fileno(), 0)
+            reader = ring.RingReader(memoryview(mapped))
+        except (OSError, ValueError):  # absent, empty, or still being made
+            continue
+        try:
+            yield reader
+        finally:
+            reader.release()
+            with contextlib.suppress(BufferError):
+                mapped.close()
+        return
+    raise ConfigError(f"there is no ring {name} of {data_dir}; start its writer first")
 
 
 class _Attached:

@@ -24,6 +24,8 @@ class Frames:
     depth: list[bytes]
     tops: list[bytes]
     trades: list[bytes]
+    seconds: float = 0.0
+    """From the first message's arrival to the last one's."""
 
     @property
     def mean_levels(self) -> float:
@@ -67,4 +69,5 @@ def load(path: Path) -> Frames:
         depth=of((Kind.DEPTH,), _MAX_DEPTH_FRAMES),
         tops=of((Kind.BOOK_TICKER,)),
         trades=of((Kind.TRADE, Kind.AGG_TRADE)),
+        seconds=(mine[-1].receive_ns - mine[0].receive_ns) / 1e9,
     )

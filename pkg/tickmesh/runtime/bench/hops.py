@@ -161,7 +161,7 @@ def hop_ring(_: Frames) -> Result:
         try:
             with peer("ring", home, str(out), str(_WARM + _COUNT)) as process:
                 tail = b"x" * (PAYLOAD_BYTES - 8)
-                for _ in range(_WARM + _COUNT):
+                for _i in range(_WARM + _COUNT):
                     writer.publish("bench", time.monotonic_ns().to_bytes(8, "little") + tail)
                     pause = time.monotonic_ns() + 50_000
                     while time.monotonic_ns() < pause:

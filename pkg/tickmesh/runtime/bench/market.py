@@ -6,18 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 
 from tickmesh.book.replica import BookReplica
-from tickmesh.book.synchroniser import Diff
-from tickmesh.hotpath.pure.grid import Grid
+from tickmesh.domain.messages import MarkPrice, Trade
 from tickmesh.runtime.bench import rivals
 from tickmesh.runtime.bench.frames import Frames
 from tickmesh.runtime.bench.result import Result, from_ns
-from tickmesh.venues.binance_usdm.codec_market import (
-    BookTickerFrame,
-    DepthFrame,
-    TradeFrame,
-    parse_depth_snapshot,
-    parse_frame,
-)
+from tickmesh.settings.feed import FeedSettings
+from tickmesh.venues.binance_usdm.codec_market import parse_depth_snapshot
+from tickmesh.venues.binance_usdm.market_intake import Market, MarketIntake
 
 _ROUNDS = 2
 
@@ -33,56 +28,57 @@ def timed(step: Callable[[bytes], object], frames: Sequence[bytes]) -> list[int]
     return durations[len(durations) // 10 :]
 
 
+class _Sink:
+    """Takes what the feed would publish and does nothing with it; a frame that is refused ends the benchmark."""
+
+    def on_trade(self, trade: Trade) -> None: ...
+
+    def on_mark(self, mark: MarkPrice) -> None: ...
+
+    def on_dirty(self, market: Market) -> None: ...
+
+    def on_gap(self, market: Market) -> None:
+        raise RuntimeError("a gap in the capture: what follows would measure a dead book")
+
+    def on_needs_snapshot(self, market: Market) -> None: ...
+
+    def on_malformed(self, error: Exception, frame: bytes) -> None:
+        raise error
+
+
 class PurePath:
-    """The feed's work on one frame with the Python twin, without its sockets."""
+    """The feed's own intake on one frame, without its sockets: parse, check the sequence, apply, features."""
 
     def __init__(self, frames: Frames) -> None:
+        keys = FeedSettings()
         instrument = frames.instrument
-        self._price = Grid(instrument.tick_size, "price", instrument.symbol).units
-        self._qty = Grid(instrument.lot_size, "quantity", instrument.symbol).units
-        self.replica = BookReplica(
-            "binance",
-            instrument.symbol,
-            depth=10,
-            flow_half_life_ns=1_000_000_000,
-            volatility_interval_ns=1_000_000_000,
-            volatility_half_life_ns=60_000_000_000,
+        self._market = Market(
+            instrument,
+            BookReplica(
+                "binance",
+                instrument.symbol,
+                depth=keys.book_depth,
+                flow_half_life_ns=1_000_000_000,
+                volatility_interval_ns=1_000_000_000,
+                volatility_half_life_ns=60_000_000_000,
+            ),
         )
-        start = parse_depth_snapshot(frames.snapshot)
-        price, qty = self._price, self._qty
-        bids = [(price(p), qty(q)) for p, q in start.bids]
-        asks = [(price(p), qty(q)) for p, q in start.asks]
-        # Benchmarks start at the snapshot and take the stream from there, as a reconnect does.
+        self._intake = MarketIntake("binance", {instrument.symbol: self._market}, _Sink())
+        snapshot = parse_depth_snapshot(frames.snapshot)
+        # A message older than the snapshot is dropped by the rules, so the measured stream may start at its beginning.
         for raw in frames.depth:
-            self.replica.on_diff(self._diff(parse_frame(raw)), 0, 1)  # type: ignore[arg-type]
-            if self.replica.on_snapshot(start.lastUpdateId, bids, asks, 1):
+            self._intake.on_frame(raw, 1)
+            if self._intake.on_snapshot(self._market, snapshot, 1) and not self._market.replica.stale:
                 break
-        self._now_ns = 1
-
-    def _diff(self, frame: DepthFrame) -> Diff:
-        price, qty = self._price, self._qty
-        return Diff(
-            frame.U,
-            frame.u,
-            frame.pu,
-            [(price(p), qty(q)) for p, q in frame.b],
-            [(price(p), qty(q)) for p, q in frame.a],
-        )
 
     def step(self, raw: bytes) -> object:
-        """Parse, check the sequence, apply, compute the features."""
-        frame = parse_frame(raw)
-        self._now_ns += 100_000
-        if isinstance(frame, DepthFrame):
-            self.replica.on_diff(self._diff(frame), frame.T, self._now_ns)
-        elif isinstance(frame, BookTickerFrame):
-            price, qty = self._price, self._qty
-            self.replica.on_top(
-                frame.u, (price(frame.b), qty(frame.B)), (price(frame.a), qty(frame.A)), frame.T, self._now_ns
-            )
-        elif isinstance(frame, TradeFrame):
-            return self._price(frame.p), self._qty(frame.q)
-        return self.replica.update()
+        """One frame to the message that the feed would publish."""
+        market = self._market
+        self._intake.on_frame(raw, 1)
+        if market.dirty:
+            market.dirty = False
+            return market.replica.update()
+        return None
 
 
 def timer(_: Frames) -> Result:

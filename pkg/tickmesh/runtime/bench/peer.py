@@ -54,7 +54,7 @@ def ring(home: str, out: str, count: int) -> None:
     """Busy-poll the ring and write down how long each message took, in ns."""
     from tickmesh.bus.ring import poll_reader
 
-    durations = []
+    durations: list[int] = []
     with poll_reader(home, "bench") as reader:
         _ready()
         while len(durations) < count:

@@ -76,14 +76,14 @@ def run(names: list[str], data: Path | None, say: Callable[[str], None]) -> list
     """Run them one after the other; ``say`` gets a line as each one starts and ends."""
     data = data or default_capture()
     frames = None
-    if data is not None and any(b.capture for b in BENCHMARKS if b.name in names):
+    if data is not None and (FEED_CPU in names or any(b.capture for b in BENCHMARKS if b.name in names)):
         say(f"reading {data.name} ...")
         frames = load(data)
     outcomes: list[Outcome] = []
     for name in names:
         say(f"{name} ...")
         began = time.monotonic()
-        outcome = _feed_cpu(data) if name == FEED_CPU else _one(name, frames)
+        outcome = _feed_cpu(data, frames) if name == FEED_CPU else _one(name, frames)
         outcomes.append(outcome)
         if isinstance(outcome, Result):
             say(f"{name}: p50 {outcome.p50:g} p99 {outcome.p99:g} {outcome.unit} ({time.monotonic() - began:.0f} s)")
@@ -111,10 +111,10 @@ def _one(name: str, frames: Frames | None) -> Outcome:
         gc.unfreeze()
 
 
-def _feed_cpu(data: Path | None) -> Outcome:
-    if data is None:
+def _feed_cpu(data: Path | None, frames: Frames | None) -> Outcome:
+    if data is None or frames is None:
         return Skipped(FEED_CPU, _NO_CAPTURE)
-    return loop.feed_cpu(data)
+    return loop.feed_cpu(data, len(frames.mix) / frames.seconds)
 
 
 def machine() -> dict[str, Any]:
