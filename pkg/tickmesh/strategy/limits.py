@@ -1,0 +1,101 @@
+"""The strategy-level risk filter: how much of a wished order its strategy may place.
+
+In: side, price and quantity of a wish, the strategy's ledger, its limits. Out: the lots that fit and, when that is
+fewer than wished, one sentence. Cancels are not its business: they always pass. Risk proper checks again behind it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from decimal import Decimal
+from typing import NamedTuple
+
+from tickmesh.domain.enums import Side
+from tickmesh.domain.instrument import Instrument
+from tickmesh.strategy.ledger import Ledger
+from tickmesh.strategy.resource import Limits
+
+_SECOND_NS = 1_000_000_000
+
+
+class Verdict(NamedTuple):
+    """``qty_lots`` 0 is a refusal; ``reason`` says which limit cut the order."""
+
+    qty_lots: int
+    reason: str = ""
+
+
+class LimitFilter:
+    """Limits of one strategy; replaced as a whole when the resource is edited, keeping its recent history."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._last_mono_ns: dict[tuple[str, Side], int] = {}
+        self._recent: deque[int] = deque(maxlen=10_000)
+
+    def max_lots(self, instrument: Instrument) -> int:
+        """The position limit in lots."""
+        return int(self.limits.max_position / instrument.lot_size)
+
+    def check(
+        self,
+        ledger: Ledger,
+        instrument: Instrument,
+        side: Side,
+        price_ticks: int,
+        qty_lots: int,
+        *,
+        now_mono_ns: int,
+        reducing: bool = False,
+    ) -> Verdict:
+        """Lots that may be placed now.
+
+        Whatever subset of the open orders fills, in whatever order, the position stays within the limit: the
+        worst case is that all of one side fill and none of the other. ``reducing`` allows only what shrinks the
+        position, open orders of the same side included; such orders need not keep the cool-down.
+        """
+        symbol, limits = instrument.symbol, self.limits
+        if qty_lots <= 0 or price_ticks <= 0:
+            return Verdict(0, "a signal needs a quantity and a price")
+        if len(ledger.orders) >= limits.max_open_orders:
+            return Verdict(0, f"maxOpenOrders {limits.max_open_orders} reached")
+        exposed = int(side) * ledger.qty_lots(symbol) + ledger.open_lots(symbol, side)
+        room = self.max_lots(instrument) - exposed
+        reason = f"maxPosition {limits.max_position} leaves {max(room, 0)} lots"
+        if reducing:
+            room, reason = min(room, -exposed), f"only {max(-exposed, 0)} lots reduce the position"
+        else:
+            cooling = limits.cool_down_ms * 1_000_000
+            last = self._last_mono_ns.get((symbol, side))
+            if last is not None and now_mono_ns - last < cooling:
+                return Verdict(0, f"coolDownMs {limits.cool_down_ms} is not over")
+        if self._rate(now_mono_ns) >= limits.max_orders_per_second:
+            return Verdict(0, f"maxOrdersPerSecond {limits.max_orders_per_second} reached")
+        by_value = int(limits.max_order_notional / instrument.notional(price_ticks, 1))
+        if by_value < room:
+            room, reason = by_value, f"maxOrderNotional {limits.max_order_notional} allows {by_value} lots"
+        allowed = min(qty_lots, max(room, 0))
+        least = _least_lots(instrument, price_ticks)
+        if allowed < least and not (reducing and allowed > 0):
+            return Verdict(0, reason if allowed < qty_lots else f"the venue takes {least} lots at least")
+        return Verdict(allowed, reason if allowed < qty_lots else "")
+
+    def placed(self, symbol: str, side: Side, now_mono_ns: int) -> None:
+        """Note that an order left."""
+        self._last_mono_ns[symbol, side] = now_mono_ns
+        self._recent.append(now_mono_ns)
+
+    def _rate(self, now_mono_ns: int) -> int:
+        while self._recent and now_mono_ns - self._recent[0] >= _SECOND_NS:
+            self._recent.popleft()
+        return len(self._recent)
+
+
+def _least_lots(instrument: Instrument, price_ticks: int) -> int:
+    least = 1
+    if instrument.min_qty is not None:
+        least = max(least, -int(-instrument.min_qty // instrument.lot_size))
+    if instrument.min_notional is not None:
+        value = instrument.notional(price_ticks, 1)
+        least = max(least, -int(-(instrument.min_notional or Decimal(0)) // value))
+    return least
