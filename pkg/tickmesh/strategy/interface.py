@@ -120,7 +120,9 @@ class StrategyConfig:
         for name in self._parameters:
             if name not in self._asked:
                 close = difflib.get_close_matches(name, self._asked, n=1, cutoff=0.5)
-                known = f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(self._asked)) or 'none'}"
+                known = (
+                    f"did you mean {close[0]}?" if close else f"known are {', '.join(sorted(self._asked)) or 'none'}"
+                )
                 raise ParameterError(name, f"the plugin has no such parameter; {known}")
 
     def lots_for(self, symbol: str, notional: float, price_ticks: int) -> int:

@@ -18,7 +18,6 @@ from tickmesh.domain.messages import FillEvent, OrderEvent
 from tickmesh.strategy.interface import Position
 
 _REMEMBERED = 20_000
-_SAVED_FILLS = 2_000
 DIRECTIONAL = "d"
 """Slot of orders that come from signals without a quote name."""
 
@@ -49,10 +48,11 @@ class WorkingOrder(msgspec.Struct, kw_only=True):
     state: OrderState = OrderState.NEW
     acknowledged: bool = False
     adopted: bool = False
+    unwanted: bool = False
+    placed_ns: int = 0
     placed_mono_ns: int = 0
     event_mono_ns: int = 0
     rest_until_mono_ns: int = 0
-    cancel_wanted: bool = False
     cancel_sent_mono_ns: int = 0
     asked_mono_ns: int = 0
     correlation_id: str = ""
@@ -73,9 +73,12 @@ class Holding(msgspec.Struct, kw_only=True):
     fills: int = 0
 
 
-class _Saved(msgspec.Struct):
-    holdings: dict[str, Holding]
-    fills: list[tuple[str, int, str]]
+class LedgerState(msgspec.Struct):
+    """A ledger at rest. ``fills`` (symbol, trade, order, lots) are those that the journal may tell again."""
+
+    holdings: dict[str, Holding] = {}
+    orders: list[WorkingOrder] = []
+    fills: list[tuple[str, int, str, int]] = []
 
 
 class Ledger:
@@ -86,7 +89,8 @@ class Ledger:
         self.orders: dict[str, WorkingOrder] = {}
         self.holdings: dict[str, Holding] = {}
         self._closed: dict[str, None] = {}
-        self._fills: dict[tuple[str, int, str], None] = {}
+        self._fills: dict[tuple[str, int, str], tuple[int, int]] = {}
+        self._generation = 0
         self._filled: dict[str, int] = {}
 
     def place(self, order: WorkingOrder) -> None:
@@ -141,7 +145,7 @@ class Ledger:
         key = (fill.symbol, fill.trade_id, fill.client_order_id)
         if key in self._fills:
             return False
-        _remember(self._fills, key, None)
+        _remember(self._fills, key, (self._generation, fill.qty_lots))
         _remember(self._filled, fill.client_order_id, self._filled.get(fill.client_order_id, 0) + fill.qty_lots)
         order = self.orders.get(fill.client_order_id)
         if order is not None:
@@ -174,15 +178,33 @@ class Ledger:
             return Decimal(0)
         return (held.qty_lots * Decimal(str(mid_ticks)) - held.cost) * self._unit(symbol)
 
-    def save(self) -> bytes:
-        """Positions and the newest fill identities; orders come back from the journal."""
-        return msgspec.json.encode(_Saved(self.holdings, list(self._fills)[-_SAVED_FILLS:]))
+    def turn(self) -> None:
+        """Everything up to the place in the journal that is about to be noted has been applied."""
+        self._generation += 1
 
-    def load(self, saved: bytes) -> None:
-        """Take over what ``save`` gave. Raises msgspec.DecodeError when it is not that."""
-        state = msgspec.json.decode(saved, type=_Saved)
-        self.holdings = state.holdings
-        self._fills = dict.fromkeys(state.fills)
+    def save(self) -> LedgerState:
+        """Positions, working orders, and the fills since the last ``turn`` but one."""
+        since = self._generation - 1
+        return LedgerState(
+            self.holdings,
+            list(self.orders.values()),
+            [(*key, lots) for key, (turn, lots) in self._fills.items() if turn >= since],
+        )
+
+    def load(self, state: LedgerState, now_mono_ns: int) -> None:
+        """Take over what ``save`` gave, perhaps before a reboot: monotonic times start anew."""
+        self.holdings = dict(state.holdings)
+        self._fills = {(symbol, trade, coid): (self._generation, lots) for symbol, trade, coid, lots in state.fills}
+        for _, _, coid, lots in state.fills:
+            self._filled[coid] = self._filled.get(coid, 0) + lots
+        self.orders = {}
+        for order in state.orders:
+            order.adopted = True
+            order.placed_mono_ns = order.event_mono_ns = now_mono_ns
+            order.rest_until_mono_ns = now_mono_ns if order.rest_until_mono_ns else 0
+            order.cancel_sent_mono_ns = order.asked_mono_ns = 0
+            self.orders[order.client_order_id] = order
+            self._filled[order.client_order_id] = order.filled_lots
 
     def _close_if_done(self, order: WorkingOrder) -> None:
         finished = order.state.terminal and order.filled_lots >= order.cum_lots

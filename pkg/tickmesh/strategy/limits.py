@@ -47,12 +47,14 @@ class LimitFilter:
         *,
         now_mono_ns: int,
         reducing: bool = False,
+        cool_down_factor: int = 1,
     ) -> Verdict:
         """Lots that may be placed now.
 
         Whatever subset of the open orders fills, in whatever order, the position stays within the limit: the
         worst case is that all of one side fill and none of the other. ``reducing`` allows only what shrinks the
         position, open orders of the same side included; such orders need not keep the cool-down.
+        ``cool_down_factor`` stretches it while market data arrives late.
         """
         symbol, limits = instrument.symbol, self.limits
         if qty_lots <= 0 or price_ticks <= 0:
@@ -65,17 +67,17 @@ class LimitFilter:
         if reducing:
             room, reason = min(room, -exposed), f"only {max(-exposed, 0)} lots reduce the position"
         else:
-            cooling = limits.cool_down_ms * 1_000_000
+            cooling = limits.cool_down_ms * 1_000_000 * cool_down_factor
             last = self._last_mono_ns.get((symbol, side))
             if last is not None and now_mono_ns - last < cooling:
-                return Verdict(0, f"coolDownMs {limits.cool_down_ms} is not over")
+                return Verdict(0, f"coolDownMs {limits.cool_down_ms * cool_down_factor} is not over")
         if self._rate(now_mono_ns) >= limits.max_orders_per_second:
             return Verdict(0, f"maxOrdersPerSecond {limits.max_orders_per_second} reached")
         by_value = int(limits.max_order_notional / instrument.notional(price_ticks, 1))
         if by_value < room:
             room, reason = by_value, f"maxOrderNotional {limits.max_order_notional} allows {by_value} lots"
         allowed = min(qty_lots, max(room, 0))
-        least = _least_lots(instrument, price_ticks)
+        least = least_lots(instrument, price_ticks)
         if allowed < least and not (reducing and allowed > 0):
             return Verdict(0, reason if allowed < qty_lots else f"the venue takes {least} lots at least")
         return Verdict(allowed, reason if allowed < qty_lots else "")
@@ -91,7 +93,8 @@ class LimitFilter:
         return len(self._recent)
 
 
-def _least_lots(instrument: Instrument, price_ticks: int) -> int:
+def least_lots(instrument: Instrument, price_ticks: int) -> int:
+    """The smallest order that the venue takes at a price."""
     least = 1
     if instrument.min_qty is not None:
         least = max(least, -int(-instrument.min_qty // instrument.lot_size))

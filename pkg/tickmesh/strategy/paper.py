@@ -47,6 +47,20 @@ class PaperVenue:
         state = OrderState.FILLED if done == intent.qty_lots else OrderState.EXPIRED
         return [_event(intent, coid, OrderState.SUBMITTED, 0), *events, _event(intent, coid, state, done)]
 
+    def on_book(self, book: BookUpdate, instrument: Instrument) -> list[PaperEvent]:
+        """Fill the orders that the other side of the book has passed: at a venue it could not stand there."""
+        events: list[PaperEvent] = []
+        for coid, (intent, done) in list(self._open.items()):
+            levels = book.asks if intent.side is Side.BUY else book.bids
+            if intent.symbol != book.symbol or not levels:
+                continue
+            if int(intent.side) * (intent.price_ticks - levels[0][0]) > 0:
+                del self._open[coid]
+                left = intent.qty_lots - done
+                events.append(self._fill(intent, coid, intent.price_ticks, left, instrument, maker=True))
+                events.append(_event(intent, coid, OrderState.FILLED, intent.qty_lots))
+        return events
+
     def cancel(self, target: str) -> list[PaperEvent]:
         """Cancel one order; nothing happens when it is not open."""
         found = self._open.pop(target, None)

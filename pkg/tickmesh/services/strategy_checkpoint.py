@@ -1,0 +1,93 @@
+"""Checkpoints of strategies in the ``checkpoints`` bucket: what a killed process needs to go on.
+
+In: a Desk. Out: one JSON value under ``strategy.<name>``, and the Desk filled again from it. The journal is told from
+``journal_seq`` on; everything before that place is in the checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import msgspec
+
+from tickmesh.domain.enums import Mode
+from tickmesh.ports import Bus
+from tickmesh.strategy.desk import Desk
+from tickmesh.strategy.ledger import LedgerState
+
+log = logging.getLogger(__name__)
+
+BUCKET = "checkpoints"
+PREFIX = "strategy."
+MAX_STATE_BYTES = 256 * 1024
+
+
+class Checkpoint(msgspec.Struct, kw_only=True):
+    """A strategy at rest; fields are only appended."""
+
+    name: str
+    account: str = ""
+    venue: str = ""
+    epoch: int = 0
+    journal_seq: int = 0
+    mode: Mode = Mode.LIVE
+    live: LedgerState = msgspec.field(default_factory=LedgerState)
+    paper: LedgerState = msgspec.field(default_factory=LedgerState)
+    paper_trade_id: int = 1
+    plugin_state: dict[str, Any] = {}
+
+
+def checkpoint_of(desk: Desk) -> bytes:
+    """Take a picture of a desk; a plugin whose state is no plain data is noted by its guard and saved without."""
+    state = desk.guard.call("get_state")
+    checkpoint = Checkpoint(
+        name=desk.name, account=desk.account, venue=desk.venue, epoch=desk.epoch, journal_seq=desk.journal_seq,
+        mode=desk.mode, live=desk.live.save(), paper=desk.paper.save(), paper_trade_id=desk.paper_venue.next_trade_id,
+    )  # fmt: skip
+    checkpoint.paper.orders = []  # the paper venue dies with the process, and its open orders with it
+    try:
+        if isinstance(state, dict) and len(msgspec.json.encode(state)) <= MAX_STATE_BYTES:
+            checkpoint.plugin_state = state
+        elif state:
+            log.warning("%s: get_state gave no dict of at most %d bytes; not saved", desk.name, MAX_STATE_BYTES)
+    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
+        log.warning("%s: get_state gave what is not plain data (%s); not saved", desk.name, error)
+    return msgspec.json.encode(checkpoint)
+
+
+def restore(desk: Desk, checkpoint: Checkpoint, now_mono_ns: int) -> None:
+    """Fill a new desk; the plugin's own state last, when its positions are known."""
+    desk.journal_seq = checkpoint.journal_seq
+    desk.live.load(checkpoint.live, now_mono_ns)
+    desk.paper.load(checkpoint.paper, now_mono_ns)
+    desk.paper_venue.next_trade_id = checkpoint.paper_trade_id
+    if checkpoint.plugin_state:
+        desk.guard.call("restore", checkpoint.plugin_state)
+
+
+async def read_all(bus: Bus) -> dict[str, Checkpoint]:
+    """Every strategy's checkpoint by name; one that cannot be read is reported and the journal told from its start."""
+    bucket = await bus.kv(BUCKET)
+    found: dict[str, Checkpoint] = {}
+    for key in await bucket.keys():
+        if not key.startswith(PREFIX):
+            continue
+        entry = await bucket.get(key)
+        if entry is None or not entry.value:
+            continue
+        try:
+            found[key.removeprefix(PREFIX)] = msgspec.json.decode(entry.value, type=Checkpoint)
+        except msgspec.MsgspecError as error:
+            log.error("checkpoint %s cannot be read (%s); its strategy starts from the journal", key, error)
+    return found
+
+
+async def write(bus: Bus, name: str, picture: bytes) -> None:
+    """Store a picture. Raises DependencyError; repeating is safe."""
+    await (await bus.kv(BUCKET)).put(PREFIX + name, picture)
+
+
+async def delete(bus: Bus, name: str) -> None:
+    """Forget a strategy that is gone and holds nothing."""
+    await (await bus.kv(BUCKET)).delete(PREFIX + name)

@@ -1,0 +1,485 @@
+"""A desk runs one strategy: its plugin's signals become order intents, within its limits and its mode.
+
+In: books, trades, order events, fills, timer ticks, each with the time at which it came. Out: messages in the order
+in which they should leave: intents, signals for the record, alerts. Refuses to have two orders in one slot: a
+quote is replaced when its old order is gone, so that nothing is ever doubled.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tickmesh.domain.client_order_id import client_order_id
+from tickmesh.domain.enums import IntentAction, Mode, OrderState, Severity, Side, TimeInForce, Urgency
+from tickmesh.domain.errors import ConfigError
+from tickmesh.domain.instrument import Instrument
+from tickmesh.domain.messages import (
+    Alert,
+    BookUpdate,
+    FillEvent,
+    Message,
+    OrderEvent,
+    OrderIntent,
+    SignalMessage,
+    Stamps,
+    Trade,
+)
+from tickmesh.strategy.aggregation import Proposal
+from tickmesh.strategy.guard import Guard, describe
+from tickmesh.strategy.interface import Signal, StrategyConfig
+from tickmesh.strategy.ledger import DIRECTIONAL, Ledger, WorkingOrder, intent_id
+from tickmesh.strategy.limits import LimitFilter
+from tickmesh.strategy.paper import PaperVenue
+from tickmesh.strategy.resource import OnStale, StrategyResource
+
+_SECOND_NS = 1_000_000_000
+_POST_ONLY_CODES = frozenset({-5022, -2021})
+_TELL_AGAIN_NS = _SECOND_NS
+
+
+class DeskPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Times after which a desk acts by itself, the same for every strategy of a process."""
+
+    late_ns: int = 100_000_000
+    late_factor: int = 5
+    stale_ns: int = 3 * _SECOND_NS
+    repeat_ns: int = _SECOND_NS
+    unanswered_ns: int = 5 * _SECOND_NS
+    back_off_ns: int = 2 * _SECOND_NS
+    max_rejections: int = 10
+    rejection_window_ns: int = 60 * _SECOND_NS
+    observe_ns: int = 30 * _SECOND_NS
+
+
+class Moment(NamedTuple):
+    """When and because of what a decision is made."""
+
+    now_ns: int
+    now_mono_ns: int
+    tick_receive_mono_ns: int = 0
+    feed_publish_mono_ns: int = 0
+    exchange_ns: int = 0
+
+
+Crosses = Callable[["Desk", str, Side, int], bool]
+
+
+def never_crosses(desk: Desk, symbol: str, side: Side, price_ticks: int) -> bool:
+    """For a desk without neighbours."""
+    return False
+
+
+class Desk:
+    """One strategy at work. ``plan`` is its resource with account, venue and symbols filled in."""
+
+    def __init__(
+        self, plan: StrategyResource, guard: Guard, instruments: Mapping[str, Instrument], *, epoch: int,
+        policy: DeskPolicy, crosses: Crosses = never_crosses,
+    ) -> None:  # fmt: skip
+        self.plan = plan
+        self.guard = guard
+        self.instruments = dict(instruments)
+        self.policy = policy
+        self.epoch = epoch
+        self.number = 0
+        self.mode = plan.spec.mode
+        self.halted: set[str] = set()
+        self.retired = False
+        self.journal_seq = 0
+        self.live = Ledger(self.instruments)
+        self.paper = Ledger(self.instruments)
+        self.paper_venue = PaperVenue()
+        self.filter = LimitFilter(plan.spec.limits)
+        self.books: dict[str, BookUpdate] = {}
+        self.stale: set[str] = set()
+        self.signals = 0
+        self.refused = 0
+        self.degraded_until_mono_ns = 0
+        self._crosses = crosses
+        self._rejected_in_row = 0
+        self._rejections: deque[int] = deque(maxlen=policy.max_rejections)
+        self._back_off_until_mono_ns = 0
+        self._told: dict[tuple[str, str], tuple[tuple[Any, ...], int]] = {}
+        self._out: list[Message] = []
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def account(self) -> str:
+        return self.plan.spec.account
+
+    @property
+    def venue(self) -> str:
+        return self.plan.spec.venue
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger that the present mode trades on; Observation looks at the live one."""
+        return self.paper if self.mode is Mode.SIMULATION else self.live
+
+    def may_place(self, symbol: str, now_mono_ns: int) -> str:
+        """Why no order may be placed now; empty when one may."""
+        if self.mode is Mode.OBSERVATION:
+            return "Observation mode"
+        if self.plan.spec.paused or self.retired:
+            return "paused"
+        if self.halted:
+            return f"halted: {', '.join(sorted(self.halted))}"
+        if now_mono_ns < self.degraded_until_mono_ns:
+            return "observing after repeated rejections"
+        if now_mono_ns < self._back_off_until_mono_ns:
+            return "backing off after a rejection"
+        return ""
+
+    # What happens to it
+
+    def propose(self, data: BookUpdate | Trade, now: Moment) -> list[Proposal]:
+        """Show market data to the plugin; its wishes, not yet acted upon."""
+        symbol = data.symbol
+        if isinstance(data, BookUpdate):
+            self.books[symbol] = data
+            if data.stale or not data.bids or not data.asks:
+                self._on_stale(symbol, now)
+                return []
+            self.stale.discard(symbol)
+        elif symbol in self.stale or symbol not in self.books:
+            return []
+        if self.mode is Mode.SIMULATION:
+            venue, instrument = self.paper_venue, self.instruments[symbol]
+            is_book = isinstance(data, BookUpdate)
+            self._on_paper(venue.on_book(data, instrument) if is_book else venue.on_trade(data, instrument), now)  # type: ignore[arg-type]
+        signals = self.guard.signals(data)
+        if not signals:
+            return []
+        self.signals += len(signals)
+        return [Proposal(self.name, self.account, self.venue, s) for s in signals if self._known(s, now)]
+
+    def act(self, signal: Signal, now: Moment) -> None:
+        """Turn one aggregated signal into orders, as far as mode and limits allow."""
+        symbol, slot = signal.symbol, signal.quote or DIRECTIONAL
+        working = self.ledger.in_slot(symbol, slot) if self.mode is not Mode.OBSERVATION else []
+        if signal.withdraw:
+            for order in working:
+                self._cancel(order, now)
+            return None
+        price_ticks = self._price(signal)
+        if not price_ticks:
+            return self._tell(signal, slot, now, 0, 0, "no price: a side of the book is empty")
+        serves = False
+        for order in working:
+            if not serves and not order.cancel_sent_mono_ns and _serves(order, signal, price_ticks):
+                serves = True
+            else:
+                self._cancel(order, now)
+        if working:
+            return None  # its place is taken; a replacement follows when the old order is gone
+        why = self.may_place(symbol, now.now_mono_ns)
+        if why:
+            return self._tell(signal, slot, now, price_ticks, signal.qty_lots, why)
+        if self._crosses(self, symbol, signal.side, price_ticks):
+            return self._tell(signal, slot, now, price_ticks, signal.qty_lots, "would trade with an order of ours")
+        late = now.now_mono_ns - now.tick_receive_mono_ns > self.policy.late_ns
+        verdict = self.filter.check(
+            self.ledger, self.instruments[symbol], signal.side, price_ticks, signal.qty_lots,
+            now_mono_ns=now.now_mono_ns, reducing=signal.reduce_only,
+            cool_down_factor=self.policy.late_factor if late else 1,
+        )  # fmt: skip
+        if not verdict.qty_lots:
+            return self._tell(signal, slot, now, price_ticks, signal.qty_lots, verdict.reason)
+        return self._place(signal, slot, price_ticks, verdict.qty_lots, now)
+
+    def on_order_event(self, event: OrderEvent, now: Moment) -> None:
+        """An order of ours moved; told twice or late, it changes nothing."""
+        before = self.live.orders.get(event.client_order_id)
+        news = self.live.on_event(event, now.now_mono_ns)
+        if not news and before is None:
+            return
+        if event.state is OrderState.REJECTED and event.venue_code not in _POST_ONLY_CODES:
+            self._on_rejection(event, now)
+        elif event.state in (OrderState.SUBMITTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED):
+            self._rejected_in_row = 0
+        if self.mode is not Mode.SIMULATION:
+            self.guard.call("on_order_event", event)
+            self._show_position(event.symbol)
+
+    def on_fill(self, fill: FillEvent, now: Moment) -> bool:
+        """Book a fill of ours once; returns whether it was new."""
+        if not self.live.on_fill(fill):
+            return False
+        if self.mode is not Mode.SIMULATION:
+            self.guard.call("on_order_fill", fill)
+            self._show_position(fill.symbol)
+        return True
+
+    def on_timer(self, now: Moment) -> None:
+        """Do what is due: old books are stale, expired orders go, unanswered questions are asked again."""
+        for symbol, book in self.books.items():
+            if symbol not in self.stale and now.now_mono_ns - book.receive_mono_ns > self.policy.stale_ns:
+                self._on_stale(symbol, now)
+        idle = self.retired or self.plan.spec.paused or bool(self.halted)
+        idle = idle or self.mode is Mode.OBSERVATION or now.now_mono_ns < self.degraded_until_mono_ns
+        for ledger in (self.live, self.paper):
+            off_duty = idle or ledger is not self.ledger
+            for order in list(ledger.orders.values()):
+                expired = order.rest_until_mono_ns and now.now_mono_ns >= order.rest_until_mono_ns
+                orphan = order.unwanted or (order.adopted and order.slot == DIRECTIONAL)
+                orphan = orphan or order.symbol not in self.plan.spec.symbols
+                if off_duty or expired or orphan or order.cancel_sent_mono_ns:
+                    self._cancel(order, now, ledger)
+                if not order.acknowledged and ledger is self.live:
+                    self._ask_again(order, now)
+
+    def cancel_all(self, now: Moment) -> None:
+        """Ask for the end of everything that works, whatever we know of it."""
+        for order in list(self.paper.orders.values()):
+            self._cancel(order, now, self.paper)
+        number, identity = self._next("all")
+        self._out.append(
+            OrderIntent(
+                intent_id=identity, strategy=self.name, account=self.account, venue=self.venue, symbol="",
+                action=IntentAction.CANCEL_ALL, seq=number, epoch=self.epoch, correlation_id=identity,
+                stamps=self._stamps(now),
+            )
+        )  # fmt: skip
+
+    def take(self) -> list[Message]:
+        """The messages since the last time, in the order in which they should leave."""
+        for report in self.guard.take_reports():
+            kind = "plugin_disabled" if report.disabled else "plugin_error"
+            self._alert(Severity.CRITICAL if report.disabled else Severity.WARNING, kind, report.text)
+        if not self._out:
+            return []
+        out, self._out = self._out, []
+        return out
+
+    def caught_up(self, journal_seq: int) -> None:
+        """Everything in the journal up to ``journal_seq`` has been told to this desk."""
+        self.journal_seq = journal_seq
+        self.live.turn()
+
+    def clear(self) -> None:
+        """Let every working order go at the next timer tick; whoever wants one asks anew."""
+        for order in self.live.orders.values():
+            order.unwanted = True
+        for order in self.paper.orders.values():
+            order.unwanted = True
+
+    def not_sent(self, intent: OrderIntent) -> None:
+        """An intent certainly did not leave: it counts no more."""
+        if intent.action is IntentAction.PLACE:
+            self.live.forget(client_order_id(self.name, intent.intent_id))
+        elif intent.target_client_order_id in self.live.orders:
+            self.live.orders[intent.target_client_order_id].cancel_sent_mono_ns = 1
+
+    def show_positions(self) -> None:
+        """Tell the plugin what is held; after a start and after a change of mode."""
+        for symbol in self.plan.spec.symbols:
+            self._show_position(symbol)
+
+    # How it does it
+
+    def _known(self, signal: Signal, now: Moment) -> bool:
+        if signal.symbol in self.instruments and signal.symbol in self.plan.spec.symbols:
+            return True
+        self._tell(signal, signal.quote or DIRECTIONAL, now, 0, 0, f"{signal.symbol} is not among spec.symbols")
+        return False
+
+    def _price(self, signal: Signal) -> int:
+        """The price in ticks: a maker's never crosses, an urgent one reaches the other side; 0 when there is none."""
+        book = self.books.get(signal.symbol)
+        if book is None or not book.bids or not book.asks or signal.symbol in self.stale:
+            return 0
+        bid, ask, side = book.bids[0][0], book.asks[0][0], int(signal.side)
+        if signal.urgency is Urgency.IMMEDIATE:
+            return signal.price_ticks or (ask if side > 0 else bid)
+        touch, other = (bid, ask) if side > 0 else (ask, bid)
+        price = signal.price_ticks or touch
+        if not signal.price_ticks and signal.urgency is Urgency.NORMAL:
+            price = touch + side  # one better than the queue, if the spread has room
+        limit = other - side
+        return max(1, min(price, limit) if side > 0 else max(price, limit))
+
+    def _place(self, signal: Signal, slot: str, price_ticks: int, qty_lots: int, now: Moment) -> None:
+        number, identity = self._next(slot)
+        instrument = self.instruments[signal.symbol]
+        immediate = signal.urgency is Urgency.IMMEDIATE
+        order = WorkingOrder(
+            client_order_id=client_order_id(self.name, identity), intent_id=identity, symbol=signal.symbol,
+            side=signal.side, price_ticks=price_ticks, qty_lots=qty_lots, slot=slot, placed_ns=now.now_ns,
+            placed_mono_ns=now.now_mono_ns, correlation_id=identity,
+            rest_until_mono_ns=0 if signal.quote else now.now_mono_ns + signal.rest_ns,
+        )  # fmt: skip
+        small = signal.reduce_only and price_ticks * qty_lots < least_worth(instrument)
+        intent = OrderIntent(
+            intent_id=identity, strategy=self.name, account=self.account, venue=self.venue, symbol=signal.symbol,
+            side=signal.side, time_in_force=TimeInForce.IOC if immediate else TimeInForce.GTX,
+            price_ticks=price_ticks, qty_lots=qty_lots, reduce_only=small, urgency=signal.urgency,
+            ttl_ns=signal.ttl_ns, correlation_id=identity, seq=number, epoch=self.epoch,
+            exchange_ns=now.exchange_ns, stamps=self._stamps(now),
+        )  # fmt: skip
+        self.ledger.place(order)
+        self.filter.placed(signal.symbol, signal.side, now.now_mono_ns)
+        if self.mode is Mode.SIMULATION:
+            book = self.books[signal.symbol]
+            self._on_paper(self.paper_venue.place(intent, book, instrument), now)
+        else:
+            self._out.append(intent)
+        self._tell(signal, slot, now, price_ticks, qty_lots, "", identity)
+
+    def _cancel(self, order: WorkingOrder, now: Moment, ledger: Ledger | None = None) -> None:
+        """Ask once a ``repeat_ns`` until it is gone; cancelling twice is harmless."""
+        if order.cancel_sent_mono_ns and now.now_mono_ns - order.cancel_sent_mono_ns < self.policy.repeat_ns:
+            return
+        order.cancel_sent_mono_ns = now.now_mono_ns
+        if (ledger or self.ledger) is self.paper:
+            self._on_paper(self.paper_venue.cancel(order.client_order_id), now)
+            self.paper.forget(order.client_order_id)
+            return
+        number, identity = self._next("c")
+        self._out.append(
+            OrderIntent(
+                intent_id=identity, strategy=self.name, account=self.account, venue=self.venue, symbol=order.symbol,
+                action=IntentAction.CANCEL, side=order.side, target_client_order_id=order.client_order_id,
+                correlation_id=order.correlation_id, seq=number, epoch=self.epoch, stamps=self._stamps(now),
+            )
+        )  # fmt: skip
+
+    def _ask_again(self, order: WorkingOrder, now: Moment) -> None:
+        """Send an intent again that nobody answered, under the same id and with its old time.
+
+        Whoever saw it ignores it, whoever did not finds it expired: either way its end is told.
+        """
+        policy = self.policy
+        asked = order.asked_mono_ns or order.placed_mono_ns
+        if now.now_mono_ns - asked < policy.unanswered_ns or not order.placed_ns:
+            return
+        order.asked_mono_ns = now.now_mono_ns
+        self._out.append(
+            OrderIntent(
+                intent_id=order.intent_id, strategy=self.name, account=self.account, venue=self.venue,
+                symbol=order.symbol, side=order.side, price_ticks=order.price_ticks, qty_lots=order.qty_lots,
+                correlation_id=order.correlation_id, epoch=self.epoch, publish_ns=order.placed_ns, ttl_ns=1,
+            )
+        )  # fmt: skip
+
+    def _on_stale(self, symbol: str, now: Moment) -> None:
+        self.stale.add(symbol)
+        if self.plan.spec.on_stale is OnStale.CANCEL:
+            for order in [o for o in self.ledger.orders.values() if o.symbol == symbol]:
+                self._cancel(order, now)
+
+    def _on_rejection(self, event: OrderEvent, now: Moment) -> None:
+        self._rejected_in_row += 1
+        pause = min(100_000_000 << min(self._rejected_in_row, 8), self.policy.back_off_ns)
+        self._back_off_until_mono_ns = now.now_mono_ns + pause
+        self._rejections.append(now.now_mono_ns)
+        span = now.now_mono_ns - self._rejections[0]
+        if len(self._rejections) == self.policy.max_rejections and span <= self.policy.rejection_window_ns:
+            self._rejections.clear()
+            self.degraded_until_mono_ns = now.now_mono_ns + self.policy.observe_ns
+            self._alert(
+                Severity.CRITICAL,
+                "orders_failing",
+                f"{self.policy.max_rejections} orders were rejected within {span / 1e9:.1f} s, the last because "
+                f"{event.reason or event.venue_code}; only observing for {self.policy.observe_ns / 1e9:g} s",
+            )
+
+    def _on_paper(self, events: list[OrderEvent | FillEvent], now: Moment) -> None:
+        for event in events:
+            if isinstance(event, FillEvent):
+                if self.paper.on_fill(event):
+                    self.guard.call("on_order_fill", event)
+            elif self.paper.on_event(event, now.now_mono_ns):
+                self.guard.call("on_order_event", event)
+        if events:
+            self._show_position(events[0].symbol)
+
+    def _show_position(self, symbol: str) -> None:
+        self.guard.call("on_position_update", self.ledger.position(symbol))
+
+    def _tell(
+        self, signal: Signal, slot: str, now: Moment, price_ticks: int, qty_lots: int, why: str, identity: str = ""
+    ) -> None:
+        """Record a signal; the same one again, or another refusal within a second, is not worth a message."""
+        self.refused += bool(why)
+        key, what = (signal.symbol, slot), (signal.side, price_ticks, qty_lots, why)
+        told, at = self._told.get(key, ((), 0))
+        if not identity and (told == what or now.now_mono_ns - at < _TELL_AGAIN_NS):
+            return
+        self._told[key] = (what, now.now_mono_ns)
+        self._out.append(
+            SignalMessage(
+                strategy=self.name, symbol=signal.symbol, venue=self.venue, side=signal.side,
+                strength=signal.strength, urgency=signal.urgency, price_ticks=price_ticks, qty_lots=qty_lots,
+                reason="; ".join(r for r in (signal.reason, why) if r), accepted=not why, intent_id=identity,
+                correlation_id=identity, exchange_ns=now.exchange_ns, epoch=self.epoch,
+            )
+        )  # fmt: skip
+
+    def _alert(self, severity: Severity, kind: str, text: str) -> None:
+        fields = {"strategy": self.name}
+        self._out.append(
+            Alert(severity=severity, kind=kind, text=f"{self.name}: {text}", source="strategy", fields=fields)
+        )
+
+    def _next(self, slot: str) -> tuple[int, str]:
+        self.number += 1
+        return self.number, intent_id(self.name, f"{self.epoch:x}", self.number, slot)
+
+    @staticmethod
+    def _stamps(now: Moment) -> Stamps:
+        return Stamps(
+            tick_receive_mono_ns=now.tick_receive_mono_ns,
+            feed_publish_mono_ns=now.feed_publish_mono_ns,
+            strategy_receive_mono_ns=now.now_mono_ns,
+        )
+
+
+def _serves(order: WorkingOrder, signal: Signal, price_ticks: int) -> bool:
+    """Whether an order that works already is what the signal wants; keeping it keeps its place in the queue."""
+    if order.side is not signal.side:
+        return False
+    if not signal.quote:
+        return True
+    return order.price_ticks == price_ticks and order.open_lots <= signal.qty_lots <= 2 * order.open_lots
+
+
+def least_worth(instrument: Instrument) -> int:
+    """The venue's least order value in ticks times lots, rounded up."""
+    if instrument.min_notional is None:
+        return 0
+    return -int(-instrument.min_notional // (instrument.tick_size * instrument.lot_size))
+
+
+def config_of(plan: StrategyResource, instruments: Mapping[str, Instrument]) -> StrategyConfig:
+    """What a plugin of ``plan`` is initialised with."""
+    spec = plan.spec
+    own = {symbol: instruments[symbol] for symbol in spec.symbols}
+    return StrategyConfig(
+        name=plan.name, symbols=spec.symbols, instruments=own, parameters=spec.parameters, venue=spec.venue,
+        max_position_lots={s: int(spec.limits.max_position / i.lot_size) for s, i in own.items()},
+    )  # fmt: skip
+
+
+def initialize(guard: Guard, plan: StrategyResource, instruments: Mapping[str, Instrument]) -> None:
+    """Give a new plugin its parameters.
+
+    Raises:
+        ConfigError: it refuses them, does not know one of them, or fails; names the resource.
+    """
+    config = config_of(plan, instruments)
+    try:
+        guard.plugin.initialize(config)
+        config.check_all_known()
+    except ConfigError as error:
+        raise ConfigError(f"{plan.file}: {plan.name}: {error}") from None
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{plan.file}: {plan.name}: the plugin's initialize {describe(error)}") from None

@@ -1,0 +1,1 @@
+"""Five strategies that show the interface; real, small, and no advice."""

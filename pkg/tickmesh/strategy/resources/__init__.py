@@ -1,0 +1,1 @@
+"""The Strategy resource that runs when none is given."""
