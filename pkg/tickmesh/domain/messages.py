@@ -242,7 +242,13 @@ class BalanceState(msgspec.Struct, array_like=True, kw_only=True):
 
 
 class AccountSnapshot(Message):
-    """State of one account; subject ``account.<account>.snapshot``, once a second and on change."""
+    """State of one account; subject ``account.<account>.snapshot``, once a second and on change.
+
+    ``drawdown`` is the fall from ``peak_equity`` as a share of it, ``daily_drawdown`` the same from the
+    highest equity of the UTC day that began at ``day_ns``. ``margin_ratio`` is maintenance margin over margin
+    balance (1: liquidation). ``exposure`` sums the absolute values of positions; ``stale_prices`` counts
+    positions that are valued at an old price.
+    """
 
     account: str
     venue: str
@@ -262,6 +268,13 @@ class AccountSnapshot(Message):
     maker_fills: int = 0
     mismatches: int = 0
     reconciled_ns: int = 0
+    daily_drawdown: Decimal = ZERO
+    exposure: Decimal = ZERO
+    wallet: Decimal = ZERO
+    day_start_equity: Decimal = ZERO
+    peak_equity: Decimal = ZERO
+    stale_prices: int = 0
+    day_ns: int = 0
 
 
 class Control(Message):

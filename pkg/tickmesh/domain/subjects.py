@@ -46,8 +46,14 @@ def account_snapshot(account: str) -> str:
     return f"account.{token(account)}.snapshot"
 
 
+def clean_scope(scope: str) -> str:
+    """A scope of ``messages.Control`` safe in a subject: ``all`` or ``<kind>.<name>``, the name made one token."""
+    kind, dot, name = scope.partition(".")
+    return f"{token(kind)}.{token(name)}" if dot else token(kind)
+
+
 def control(verb: str, scope: str) -> str:
-    return f"ctl.{verb}.{scope}"
+    return f"ctl.{token(verb)}.{clean_scope(scope)}"
 
 
 def alert(severity: Severity, kind: str) -> str:

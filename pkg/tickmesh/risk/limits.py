@@ -41,7 +41,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ``throttle_orders`` within ``throttle_window_s`` shut a strategy until a person reopens it (RTS 6 Art. 15).
 
     Portfolio: past a ``reduce_*`` value positions may only shrink; past a ``max_*`` one everything halts.
-    ``margin_ratio`` is maintenance margin over margin balance, as Binance has it: 1 means liquidation.
+    ``margin_ratio`` is maintenance margin over margin balance, as Binance has it: 1 means liquidation. Prices
+    alone can carry the exposure past ``max_exposure_notional``: then positions may only shrink, and past
+    ``exposure_halt_factor`` times that everything halts. More than ``max_rejections`` of the venue, or
+    ``max_mismatches`` corrections, within their windows halt. ``flatten_on_halt`` also closes positions.
     """
 
     max_order_notional: Decimal = Decimal(50_000)
@@ -67,6 +70,10 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     max_margin_ratio: Decimal = Decimal("0.8")
     max_rejections: int = 10
     rejection_window_s: int = 60
+    max_mismatches: int = 3
+    mismatch_window_s: int = 300
+    exposure_halt_factor: Decimal = Decimal("1.2")
+    flatten_on_halt: bool = False
     symbols: dict[str, SymbolLimits] = msgspec.field(default_factory=dict)
 
 

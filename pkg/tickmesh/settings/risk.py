@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from tickmesh.settings.key import Section, key
 
 
 class RiskSettings(Section):
     admin_port: int = key(17505, "Port of /healthz, /readyz, /startupz, /metrics and /stats.", ge=0, le=65535)
+    check_interval_s: float = key(
+        5.0, "How often critical services are asked whether they live, as the reference has it.", unit="s", gt=0
+    )
+    max_silent_s: float = key(
+        30.0,
+        "A critical service, or an account's snapshots, silent for longer halts; above any restart.",
+        unit="s",
+        gt=0,
+    )
+    critical_services: list[Literal["feed", "strategy", "execution", "account", "recorder", "gateway", "simvenue"]] = (
+        key(["feed", "execution", "account"], "Services whose death halts everything; empty to leave it to others.")
+    )

@@ -1,0 +1,164 @@
+"""Reconciliation of the account service: every few seconds the venue is asked, and what differs is put right.
+
+A reading is taken while the account may be trading, so a difference is first explained: by fills that the
+journal or the venue's trade list has, then by funding and transfers. Only what remains, in two readings with
+the same positions, is a mismatch: corrected to the venue, counted, alerted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from tickmesh.domain.enums import Severity
+from tickmesh.domain.errors import DependencyError, NotFiniteError, OffGridError
+from tickmesh.portfolio.portfolio import Portfolio
+from tickmesh.portfolio.position import Verdict
+from tickmesh.portfolio.reconcile import Difference, Reading, absorb, compare, correct
+from tickmesh.services.account_venue import VenueReader
+from tickmesh.services.notices import alert
+from tickmesh.services.service import Service
+from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError
+
+log = logging.getLogger("tickmesh.account")
+
+_TRIES = 3
+_FIRST_RETRY_S = 0.25
+_MAX_RETRY_S = 5.0
+
+
+class Reconciler:
+    """Keeps one portfolio equal to the venue."""
+
+    def __init__(
+        self, service: Service, portfolio: Portfolio, venue: VenueReader, changed: asyncio.Event,
+        catch_up: Callable[[Portfolio], Awaitable[None]],
+    ) -> None:  # fmt: skip
+        self._service = service
+        self._portfolio = portfolio
+        self._venue = venue
+        self._changed = changed
+        self._catch_up = catch_up
+        self._first_ever = not portfolio.reconciled_ns
+        self._terms_due_mono_ns = 0
+        self.reconciled = False
+        """Whether the venue has been asked with success since the start."""
+        metrics = service.metrics
+        self._done = metrics.counter("reconciliations_total", "times that the venue was compared with us")
+        self._failed = metrics.counter("reconciliation_errors_total", "times that the venue did not answer")
+        self._mismatches = metrics.counter("mismatches_total", "differences that were corrected to the venue")
+        self._unsettled = metrics.counter("unsettled_total", "times that trading went on while the venue was read")
+
+    async def run(self) -> None:
+        """Reconcile for ever; a venue that is away is asked again, less and less often."""
+        interval_s = self._service.settings.account.reconcile_interval_s
+        wait_s = _FIRST_RETRY_S
+        health = self._service.health
+        while True:
+            try:
+                await self.once()
+            except (VenueCallError, DependencyError) as error:
+                self._failed.inc()
+                log.warning("cannot reconcile: %s", error)
+                health.require("venue", f"the account cannot be reconciled: {error}")
+                limited = isinstance(error, VenueCallError) and error.outcome is Outcome.RATE_LIMITED
+                await asyncio.sleep(max(error.retry_after_s, wait_s) if limited else wait_s)  # type: ignore[union-attr]
+                wait_s = min(wait_s * 2, _MAX_RETRY_S)
+                continue
+            except (NotFiniteError, OffGridError) as error:
+                self._failed.inc()
+                alert(self._service, Severity.CRITICAL, "bad_reading", f"the venue's account makes no sense: {error}")
+                health.require("venue", f"the venue's account makes no sense: {error}")
+                await asyncio.sleep(interval_s)
+                continue
+            health.satisfy("venue")
+            wait_s = _FIRST_RETRY_S
+            await asyncio.sleep(interval_s)
+
+    async def once(self) -> None:
+        """Compare once; correct what remains. Raises VenueCallError, DependencyError, NotFiniteError, OffGridError."""
+        await self._terms()
+        await self._catch_up(self._portfolio)
+        reading = await self._venue.read()
+        differences = self._compare(reading)
+        if differences:
+            differences, settled = await self._explain(reading, differences)
+            if settled is None:
+                self._unsettled.inc()
+                return
+            reading = settled
+            if differences:
+                await self._correct(reading, differences)
+        absorb(self._portfolio, reading)
+        self._done.inc()
+        if not self.reconciled:
+            self.reconciled = True
+            self._changed.set()
+
+    def _compare(self, reading: Reading) -> list[Difference]:
+        return compare(self._portfolio, reading, self._service.settings.account.wallet_tolerance)
+
+    async def _terms(self) -> None:
+        now_ns = self._service.clock.mono_ns()
+        if now_ns < self._terms_due_mono_ns:
+            return
+        await self._venue.read_leverages()
+        await self._read_income()
+        self._terms_due_mono_ns = now_ns + int(self._service.settings.account.terms_interval_s * 1e9)
+
+    async def _read_income(self) -> None:
+        portfolio = self._portfolio
+        first = not portfolio.reconciled_ns
+        since_ms = portfolio.income_ms or self._service.clock.wall_ns() // 1_000_000 - 3_600_000
+        for line in await self._venue.income_since(since_ms):
+            identity = f"{line.incomeType}:{line.tranId}:{line.symbol}"
+            if first:
+                portfolio.skip_income(identity, line.time)
+            elif portfolio.on_income(line.incomeType, line.asset, line.income, identity, line.time):
+                self._changed.set()
+
+    async def _explain(
+        self, reading: Reading, differences: list[Difference]
+    ) -> tuple[list[Difference], Reading | None]:
+        """Fetch what may explain the differences; returns what remains and the reading that it is against.
+
+        No reading: the account went on trading each time, the next round will tell.
+        """
+        for _ in range(_TRIES):
+            for symbol in sorted({d.name for d in differences if d.kind != "wallet"}):
+                await self._fetch_fills(symbol)
+            if any(d.kind == "wallet" for d in differences):
+                await self._catch_up(self._portfolio)
+                await self._read_income()
+            again = await self._venue.read()
+            differences = self._compare(again)
+            if not differences or again.same_positions(reading):
+                return differences, again
+            reading = again
+        return differences, None
+
+    async def _fetch_fills(self, symbol: str) -> None:
+        book = self._portfolio.books[symbol]
+        if not book.last_trade_id:
+            return  # nothing of ours is known here: the position is adopted, its history is not ours
+        for fill in await self._venue.fills_after(book.instrument, book.last_trade_id):
+            if self._portfolio.on_fill(fill) is Verdict.APPLIED:
+                log.info("fill %d of %s came from the venue's trade list", fill.trade_id, symbol)
+                self._changed.set()
+
+    async def _correct(self, reading: Reading, differences: list[Difference]) -> None:
+        symbols = sorted({d.name for d in differences if d.kind != "wallet"})
+        last_ids = {symbol: await self._venue.last_trade_id(symbol) for symbol in symbols}
+        correct(self._portfolio, reading, differences, last_ids)
+        self._changed.set()
+        if self._first_ever and not self.reconciled:
+            log.info("taken over from the venue: %s", "; ".join(map(str, differences)))
+            return
+        self._portfolio.mismatches += len(differences)
+        self._mismatches.inc(len(differences))
+        alert(
+            self._service, Severity.WARNING, "reconciliation_mismatch",
+            f"account {self._portfolio.account} differed from the venue and was corrected: "
+            + "; ".join(map(str, differences)),
+        )  # fmt: skip

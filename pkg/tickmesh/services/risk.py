@@ -1,0 +1,258 @@
+"""risk pod: snapshots, order events, health and people's commands in; halts, alerts and the audit out.
+
+It is the authority on what is halted and writes it down (bucket ``checkpoints``, key ``risk.halts``) before it
+says it; execution latches on its own what it hears. It judges with ``risk.emergency`` and does nothing clever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from tickmesh.domain import subjects
+from tickmesh.domain.enums import RiskState, Severity
+from tickmesh.domain.errors import DependencyError, NotFiniteError
+from tickmesh.domain.messages import AccountSnapshot, Audit, Control, OrderEvent, decode, encode
+from tickmesh.observe.admin import json_response
+from tickmesh.ports import KeyValue
+from tickmesh.risk.emergency import HALT, Emergency, Trip
+from tickmesh.risk.halt import Halt, HaltBook
+from tickmesh.services.limits import LimitsBook, watch_limits
+from tickmesh.services.notices import alert
+from tickmesh.services.service import Service
+
+log = logging.getLogger("tickmesh.risk")
+
+BUCKET, HALTS_KEY = "checkpoints", "risk.halts"
+_RETRY_S = 0.5
+_OUTBOX = 1000
+
+
+class SavedHalts(msgspec.Struct):
+    """What survives a restart; ``control_seq`` is up to where the CTL stream is part of it."""
+
+    halts: list[Halt]
+    control_seq: int = 0
+
+
+async def run(service: Service) -> None:
+    """Watch until told to stop."""
+    warden = Warden(service)
+    service.admin.add_get("/halts", warden.show)
+    work = asyncio.create_task(warden.work(), name="risk")
+    stop = asyncio.create_task(service.stopping.wait())
+    try:
+        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+        if work.done():
+            work.result()
+    finally:
+        for task in (work, stop):
+            task.cancel()
+        await asyncio.gather(work, stop, return_exceptions=True)
+
+
+class Warden:
+    """Judges every account and keeps what is halted."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._keys = service.settings.risk
+        self._limits = LimitsBook()
+        self._halts = HaltBook()
+        self._emergency = Emergency(max_silent_ns=int(self._keys.max_silent_s * 1e9))
+        self._control_seq = 0
+        self._saved = b""
+        self._outbox: asyncio.Queue[Control] = asyncio.Queue(_OUTBOX)
+        self._dirty = asyncio.Event()
+        metrics = service.metrics
+        self._snapshots = metrics.counter("snapshots_total", "account snapshots judged")
+        self._anomalies = metrics.counter("anomalies_total", "messages that made no sense and were skipped")
+        self._state = metrics.gauge("halted_scopes", "scopes that are halted or may only reduce")
+
+    async def show(self, _: web.Request) -> web.Response:
+        """What is halted, for people and tests."""
+        return json_response({"halts": self._halts.halts})
+
+    async def work(self) -> None:
+        """Start, then judge for ever."""
+        bucket = await self._load()
+        bus = self._service.bus
+        await bus.subscribe("ctl.>", self._on_control)
+        await bus.subscribe("account.*.snapshot", self._on_snapshot)
+        await bus.subscribe("order.event.>", self._on_order_event)
+        self._service.health.set_started()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch_limits(self._service, self._limits))
+            group.create_task(self._publish())
+            group.create_task(self._save(bucket))
+            group.create_task(self._watch_health())
+
+    async def _load(self) -> KeyValue:
+        while True:
+            try:
+                bucket = await self._service.bus.kv(BUCKET)
+                entry = await bucket.get(HALTS_KEY)
+                if entry is not None and entry.value:
+                    saved = msgspec.json.decode(entry.value, type=SavedHalts)
+                    self._halts, self._control_seq, self._saved = HaltBook(saved.halts), saved.control_seq, entry.value
+                await self._catch_up()
+                break
+            except DependencyError as error:
+                log.warning("cannot load what is halted: %s; retrying", error)
+                await asyncio.sleep(_RETRY_S)
+        for halt in self._halts.halts:
+            log.warning("%s is %s since before: %s", halt.scope, halt.state, halt.reason)
+        self._state.set(len(self._halts.halts))
+        return bucket
+
+    async def _catch_up(self) -> None:
+        async for _, payload, seq in self._service.bus.replay("CTL", start_seq=self._control_seq + 1):
+            self._apply(payload)
+            self._control_seq = seq
+
+    # Messages.
+
+    def _on_control(self, _: str, payload: bytes) -> None:
+        self._apply(payload)
+
+    def _apply(self, payload: bytes) -> None:
+        try:
+            control = decode(Control, payload)
+        except msgspec.MsgspecError:
+            self._anomalies.inc()
+            return
+        if control.verb == "resume":
+            self._emergency.resumed(subjects.clean_scope(control.scope))
+        if self._halts.apply(control):
+            log.warning("%s %s by %s: %s", control.verb, control.scope, control.actor, control.reason)
+            self._state.set(len(self._halts.halts))
+            self._dirty.set()
+
+    def _on_snapshot(self, _: str, payload: bytes) -> None:
+        try:
+            snapshot = decode(AccountSnapshot, payload)
+            trips = self._emergency.on_snapshot(
+                snapshot, self._limits.of(snapshot.account), self._service.clock.mono_ns()
+            )
+        except (msgspec.MsgspecError, NotFiniteError) as error:
+            self._anomalies.inc()
+            alert(self._service, Severity.WARNING, "bad_snapshot", f"an account snapshot makes no sense: {error}")
+            return
+        self._snapshots.inc()
+        self._act(trips)
+
+    def _on_order_event(self, _: str, payload: bytes) -> None:
+        try:
+            event = decode(OrderEvent, payload)
+        except msgspec.MsgspecError:
+            self._anomalies.inc()
+            return
+        self._act(self._emergency.on_order_event(event, self._limits.of(event.account), self._service.clock.mono_ns()))
+
+    # Acting.
+
+    def _act(self, trips: list[Trip]) -> None:
+        """Latch what is new, tell people, and queue it for everybody."""
+        for trip in trips:
+            arguments = {"kind": trip.kind}
+            account = trip.scope.removeprefix("account.")
+            if trip.verb == HALT:
+                arguments |= {"cancel": "true", "flatten": str(self._limits.of(account).flatten_on_halt).lower()}
+            control = Control(
+                publish_ns=self._service.clock.wall_ns(), verb=trip.verb, scope=trip.scope, reason=trip.reason,
+                actor="risk", arguments=arguments,
+            )  # fmt: skip
+            if not self._halts.apply(control):
+                continue
+            severity = Severity.CRITICAL if trip.verb == HALT else Severity.WARNING
+            alert(self._service, severity, trip.kind, f"{trip.verb} {trip.scope}: {trip.reason}", scope=trip.scope)
+            self._service.metrics.counter("trips_total", "halts and reductions", kind=trip.kind, verb=trip.verb).inc()
+            self._state.set(len(self._halts.halts))
+            self._dirty.set()
+            self._say_at_once(control)
+            with contextlib.suppress(asyncio.QueueFull):  # a thousand halts unsaid: one more changes nothing
+                self._outbox.put_nowait(control)
+
+    def _say_at_once(self, control: Control) -> None:
+        """Core publish first: whoever listens hears it now; the stream's copy is for who was away."""
+        try:
+            self._service.bus.publish(
+                subjects.control(control.verb, control.scope),
+                encode(control),
+                headers={"Nats-Msg-Id": _identity(control)},
+            )
+        except DependencyError as error:
+            log.error("a halt could not be said at once: %s", error)
+
+    async def _publish(self) -> None:
+        """Put halts into the CTL stream and the audit until the streams have them; they are idempotent."""
+        while True:
+            control = await self._outbox.get()
+            identity = _identity(control)
+            audit = Audit(
+                publish_ns=control.publish_ns, source="risk", event=control.verb, actor="risk",
+                detail={"scope": control.scope, "reason": control.reason, **control.arguments},
+            )  # fmt: skip
+            while self._halts.of(subjects.clean_scope(control.scope)) is not RiskState.ACTIVE:
+                try:
+                    subject = subjects.control(control.verb, control.scope)
+                    await self._service.bus.publish_durable(subject, encode(control), message_id=identity)
+                    await self._service.bus.publish_durable(
+                        subjects.audit("risk"), encode(audit), message_id=f"audit-{identity}"
+                    )
+                    break
+                except DependencyError as error:
+                    log.error("a halt is not in its stream yet: %s; retrying", error)
+                    await asyncio.sleep(_RETRY_S)
+
+    async def _save(self, bucket: KeyValue) -> None:
+        while True:
+            self._dirty.clear()
+            saved = msgspec.json.encode(SavedHalts(self._halts.halts, self._control_seq))
+            try:
+                if saved != self._saved:
+                    await bucket.put(HALTS_KEY, saved)
+                    self._saved = saved
+            except DependencyError as error:
+                log.error("what is halted could not be saved: %s; retrying", error)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            await self._dirty.wait()
+
+    async def _watch_health(self) -> None:
+        host, services = self._service.settings.observe.host, self._keys.critical_services
+        timeout = aiohttp.ClientTimeout(total=min(2.0, self._keys.check_interval_s))
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            last_ns = self._service.clock.mono_ns()
+            while True:
+                await asyncio.sleep(self._keys.check_interval_s)
+                now_ns = self._service.clock.mono_ns()
+                paused = now_ns - last_ns > 2e9 * self._keys.check_interval_s
+                last_ns = now_ns
+                if paused or not self._service.bus.connected:
+                    # We were stopped, or hear nobody: silence proves nothing about the others.
+                    self._emergency.heard_nothing(now_ns)
+                    continue
+                for name in services:
+                    port = getattr(self._service.settings, name).admin_port
+                    healthy = await _answers(session, f"http://{host}:{port}/healthz")
+                    self._act(self._emergency.on_health(name, healthy, self._service.clock.mono_ns()))
+                self._act(self._emergency.on_time(self._service.clock.mono_ns()))
+
+
+def _identity(control: Control) -> str:
+    """The same for what is said at once and what is stored, so that the stream keeps one."""
+    return f"risk-{control.publish_ns}-{subjects.clean_scope(control.scope)}"
+
+
+async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
+    try:
+        async with session.get(url) as response:
+            return response.status == 200
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
