@@ -17,7 +17,7 @@ from tickmesh.settings.root import Settings
 
 ENV_PREFIX = "TICKMESH_"
 CONFIG_FILE_VARIABLE = "TICKMESH_CONFIG"
-OTHER_VARIABLES = frozenset({CONFIG_FILE_VARIABLE, "TICKMESH_PURE"})
+OTHER_VARIABLES = frozenset({CONFIG_FILE_VARIABLE, "TICKMESH_PURE", "TICKMESH_DATA"})
 """Variables with our prefix that are not keys."""
 
 

@@ -7,6 +7,9 @@ from typing import Literal
 from tickmesh.settings.key import Section, key
 
 
+Critical = Literal["feed", "strategy", "execution", "account", "recorder", "gateway", "simvenue"]
+
+
 class RiskSettings(Section):
     admin_port: int = key(17505, "Port of /healthz, /readyz, /startupz, /metrics and /stats.", ge=0, le=65535)
     check_interval_s: float = key(
@@ -18,6 +21,6 @@ class RiskSettings(Section):
         unit="s",
         gt=0,
     )
-    critical_services: list[Literal["feed", "strategy", "execution", "account", "recorder", "gateway", "simvenue"]] = (
-        key(["feed", "execution", "account"], "Services whose death halts everything; empty to leave it to others.")
+    critical_services: list[Critical] = key(
+        ["feed", "execution", "account"], "Services whose death halts everything; empty to leave it to others."
     )

@@ -1,0 +1,147 @@
+"""account and risk as processes of their own, with a real nats-server and a real (simulated) venue."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from decimal import Decimal
+from pathlib import Path
+
+from desk import S, desk
+
+from tickmesh.runtime.child import Child
+
+
+def kill(child: Child) -> None:
+    """SIGKILL; the child is started again, as the supervisor does."""
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGKILL)
+
+
+async def test_the_account_follows_fills_and_equals_the_venue(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.start("account")
+        await d.until(lambda: d.snapshots and d.snapshots[-1].equity == 100_000)
+        before = d.counter("account", "mismatches_total")
+        await d.trade("BUY", "0.03")
+        await d.trade("SELL", "0.05")
+        await d.until(lambda: d.lots == -20)
+        seen = len(d.snapshots)
+        await d.until(lambda: len(d.snapshots) > seen + 8)
+        sums, snapshot = await d.rest.account(), d.snapshots[-1]
+        assert snapshot.wallet == sums.totalWalletBalance
+        assert snapshot.fills >= 2 and snapshot.maker_fills == 0
+        assert snapshot.realized_pnl - snapshot.commission == snapshot.wallet - 100_000
+        assert d.counter("account", "mismatches_total") == before == 0
+        assert not d.alerts
+
+
+async def test_fills_that_never_came_over_the_bus_come_from_the_venue_and_are_no_mismatch(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.start("account")
+        await d.until(lambda: d.snapshots)
+        await d.trade("BUY", "0.01")
+        await d.until(lambda: d.lots == 10)
+        missed = await d.trade("BUY", "0.02", publish=False)
+        await d.until(lambda: d.lots == 30)
+        for trade in missed:  # and now they come after all
+            await d.publish_fill(trade)
+        seen = len(d.snapshots)
+        await d.until(lambda: len(d.snapshots) > seen + 8)
+        assert d.lots == 30 and d.snapshots[-1].mismatches == 0
+        assert (await d.rest.account()).totalWalletBalance == d.snapshots[-1].wallet
+
+
+async def test_both_stop_within_a_second_wherever_they_are(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        account, risk = await d.start("account"), await d.start("risk")
+        await d.until(lambda: d.snapshots)
+        assert await risk.wait_ready(30)
+        for child in (account, risk):
+            started = time.monotonic()
+            await child.stop()
+            assert time.monotonic() - started < 3.0, child.last_lines(20)
+        await asyncio.to_thread(d.venue.stop)
+        late = await d.start("account")  # nobody answers at the venue
+        await d.until(lambda: d.counter("account", "reconciliation_errors_total") > 0)
+        started = time.monotonic()
+        await late.stop()
+        assert time.monotonic() - started < 3.0
+
+
+async def test_a_drawdown_breach_halts_the_account_and_stays_over_a_kill(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.start("account", max_price_age_s="600")
+        risk = await d.start("risk")
+        assert await risk.wait_ready(30)
+        trades = await d.trade("BUY", "0.5")
+        await d.until(lambda: d.lots == 500)
+        price = trades[0].price
+        for _ in range(3):
+            d.mark(str(price - Decimal(12_000)))  # 0.5 BTC times 12,000 is 6 % of 100,000
+            await asyncio.sleep(0.3)
+        await d.until(lambda: any(c.verb == "halt" for c in d.controls))
+        halts = [c for c in d.controls if c.verb == "halt"]
+        assert {(c.scope, c.actor) for c in halts} == {("account.main", "risk")}
+        assert halts[0].arguments["kind"] == "daily_drawdown" and "daily drawdown" in halts[0].reason
+        assert any(a.severity == "critical" and a.kind == "daily_drawdown" for a in d.alerts)
+        await d.until(lambda: d.get("risk", "/halts")["halts"])
+        kill(risk)
+        await d.until(lambda: risk.restarts == 1 and (d.get("risk", "/halts") or {}).get("halts"))
+        assert d.get("risk", "/halts")["halts"][0]["scope"] == "account.main"
+
+
+async def test_a_kill_keeps_daily_pnl_drawdown_and_fills(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        account = await d.start("account", max_price_age_s="600")
+        await d.until(lambda: d.snapshots)
+        await d.trade("BUY", "0.1")
+        await d.until(lambda: d.lots == 100)
+        before = d.snapshots[-1]
+        kill(account)
+        d.snapshots.clear()
+        await d.trade("SELL", "0.1")  # while it is away
+        await d.until(lambda: d.snapshots and d.lots == 0)
+        after = d.snapshots[-1]
+        assert (after.day_start_equity, after.day_ns) == (before.day_start_equity, before.day_ns)
+        assert after.peak_equity >= before.peak_equity
+        assert after.fills > before.fills and after.mismatches == 0
+        assert after.daily_pnl == after.equity - before.day_start_equity < 0
+        assert after.drawdown > 0
+
+
+async def test_changed_limits_take_effect_without_a_restart(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.start("account")
+        risk = await d.start("risk")
+        assert await risk.wait_ready(30)
+        await d.trade("BUY", "0.1")
+        await d.until(lambda: d.lots == 100 and d.snapshots[-1].exposure > 1000)
+        assert not d.controls
+        bucket = await d.bus.kv("limits")
+        await bucket.put("main", b'{"max_exposure_notional": "NaN"}')
+        await d.until(lambda: any(a.kind == "bad_limits" for a in d.alerts))
+        assert not d.controls
+        await bucket.put("main", b'{"max_exposure_notional": "100"}')
+        await d.until(lambda: any(c.verb == "halt" and c.arguments["kind"] == "exposure" for c in d.controls))
+
+
+async def test_nats_and_the_venue_may_go_and_return(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        account = await d.start("account")
+        risk = await d.start("risk")
+        await d.until(lambda: d.snapshots)
+        kill(d.nats)
+        await asyncio.to_thread(d.venue.kill)
+        await asyncio.sleep(1.0)
+        await asyncio.to_thread(d.venue.start)
+        await asyncio.sleep(1.0)
+        d.snapshots.clear()
+        await d.until(lambda: d.snapshots)
+        await d.until(lambda: (d.get("account", "/readyz") or {}).get("ready"))
+        await d.trade("BUY", "0.01")
+        await d.until(lambda: d.lots == 10)
+        assert account.restarts == risk.restarts == 0
+        assert S in {p.symbol for p in d.snapshots[-1].positions}
