@@ -1,7 +1,7 @@
 """HaltBook: which scopes are halted or may only reduce, latched until a person resumes them.
 
 In come Control messages, in any order and more than once; out come the state of an order's scopes. The
-stronger state wins, only ``resume`` loosens, and it loosens its own scope alone. A resume on the bus is final:
+stronger state wins, only ``resume`` loosens: its own scope, or everything with ``all``. A resume on the bus is final:
 its two steps are taken where the person acts (docs/decisions/0072). Names are compared as subject tokens, so
 that no spelling slips past a halt.
 """
@@ -55,7 +55,10 @@ class HaltBook:
         if state is None or not is_scope(scope):
             return False
         if state is RiskState.ACTIVE:
-            return self._halts.pop(scope, None) is not None
+            lifted = list(self._halts) if scope == ALL else [s for s in self._halts if s == scope]
+            for name in lifted:
+                del self._halts[name]
+            return bool(lifted)
         if _RANK[state] <= _RANK[self.of(scope)]:
             return False
         self._halts[scope] = Halt(scope, state, control.reason, control.actor, control.publish_ns)

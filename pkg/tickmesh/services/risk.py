@@ -174,23 +174,14 @@ class Warden:
             self._service.metrics.counter("trips_total", "halts and reductions", kind=trip.kind, verb=trip.verb).inc()
             self._state.set(len(self._halts.halts))
             self._dirty.set()
-            self._say_at_once(control)
             with contextlib.suppress(asyncio.QueueFull):  # a thousand halts unsaid: one more changes nothing
                 self._outbox.put_nowait(control)
 
-    def _say_at_once(self, control: Control) -> None:
-        """Core publish first: whoever listens hears it now; the stream's copy is for who was away."""
-        try:
-            self._service.bus.publish(
-                subjects.control(control.verb, control.scope),
-                encode(control),
-                headers={"Nats-Msg-Id": _identity(control)},
-            )
-        except DependencyError as error:
-            log.error("a halt could not be said at once: %s", error)
-
     async def _publish(self) -> None:
-        """Put halts into the CTL stream and the audit until the streams have them; they are idempotent."""
+        """Say halts and record them, again until the streams have them; who listens hears the first attempt.
+
+        A halt that a person has resumed meanwhile is not said again.
+        """
         while True:
             control = await self._outbox.get()
             identity = _identity(control)
@@ -246,7 +237,7 @@ class Warden:
 
 
 def _identity(control: Control) -> str:
-    """The same for what is said at once and what is stored, so that the stream keeps one."""
+    """The same for every attempt, so that the stream keeps one."""
     return f"risk-{control.publish_ns}-{subjects.clean_scope(control.scope)}"
 
 

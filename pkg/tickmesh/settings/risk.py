@@ -6,7 +6,6 @@ from typing import Literal
 
 from tickmesh.settings.key import Section, key
 
-
 Critical = Literal["feed", "strategy", "execution", "account", "recorder", "gateway", "simvenue"]
 
 
