@@ -1,0 +1,74 @@
+"""HaltLatch: what is halted or only reducing, latched until it is resumed by name.
+
+In come control commands with their place in the CTL stream; out goes the state of each scope. It refuses to
+loosen itself: only ``resume`` of the same scope, or of ``all``, lifts a latch.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from tickmesh.domain.enums import RiskState
+from tickmesh.domain.messages import Control
+
+ALL = "all"
+_STATES = {"halt": RiskState.HALTED, "reduce": RiskState.REDUCING, "resume": RiskState.ACTIVE}
+_HARDNESS = {RiskState.ACTIVE: 0, RiskState.REDUCING: 1, RiskState.HALTED: 2}
+
+
+class Latched(msgspec.Struct, frozen=True):
+    """Why a scope is not ACTIVE."""
+
+    state: RiskState
+    reason: str = ""
+    actor: str = ""
+    since_ns: int = 0
+
+
+class HaltState(msgspec.Struct):
+    """What is persisted: latches by scope, and the last command of the CTL stream that is in them."""
+
+    scopes: dict[str, Latched] = msgspec.field(default_factory=dict)
+    ctl_seq: int = 0
+
+
+class HaltLatch:
+    """The latches of one account's execution. Scopes: ``all``, ``account.A``, ``strategy.S``, ``symbol.X``."""
+
+    def __init__(self, account: str, state: HaltState | None = None) -> None:
+        self._account = account
+        self.state = state or HaltState()
+
+    def concerns_us(self, scope: str) -> bool:
+        """Whether a command of ``scope`` is for this account."""
+        kind, _, name = scope.partition(".")
+        return (
+            scope == ALL
+            or (kind in ("strategy", "symbol") and name != "")
+            or (kind, name) == ("account", self._account)
+        )
+
+    def apply(self, control: Control, ctl_seq: int = 0) -> bool:
+        """Take a command; True when a latch changed. A command that is in the state already changes nothing."""
+        if ctl_seq:
+            if ctl_seq <= self.state.ctl_seq:
+                return False
+            self.state.ctl_seq = ctl_seq
+        state = _STATES.get(control.verb)
+        if state is None or not self.concerns_us(control.scope):
+            return False
+        scopes = self.state.scopes
+        if state is RiskState.ACTIVE:
+            lifted = list(scopes) if control.scope == ALL else [s for s in scopes if s == control.scope]
+            for scope in lifted:
+                del scopes[scope]
+            return bool(lifted)
+        present = scopes.get(control.scope)
+        if present is not None and _HARDNESS[present.state] >= _HARDNESS[state]:
+            return False  # a halt is not softened by a later reduce: it must be resumed
+        scopes[control.scope] = Latched(state, control.reason, control.actor, control.publish_ns)
+        return True
+
+    def of(self, scope: str) -> RiskState:
+        found = self.state.scopes.get(scope)
+        return found.state if found is not None else RiskState.ACTIVE

@@ -1,0 +1,243 @@
+"""OrderMachine: one order's state, merged from whatever the venue and we ourselves know about it.
+
+In come facts in any order and any number of times: our own steps, REST answers, user-stream reports, queries,
+fills. Out comes at most one Step per fact. The state is a function of the joined facts and of nothing else
+(a join: status rank, largest cumulative quantity, newest update time), so that permutation, duplication, or
+loss followed by a query end in the same state. It refuses nothing silently: a step outside of ``TRANSITIONS``
+is taken when the venue says so, and marked as an anomaly. See docs/decisions/0061.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import Enum
+
+from tickmesh.domain.enums import OrderState, OrderType, PositionSide, Side, TimeInForce
+from tickmesh.domain.messages import ZERO, OrderEvent, Stamps
+
+S = OrderState
+
+_AT_VENUE = frozenset({S.SUBMITTED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED})
+
+TRANSITIONS: Mapping[OrderState, frozenset[OrderState]] = {
+    S.NEW: frozenset({S.VALIDATING, S.REJECTED, S.EXPIRED}),
+    S.VALIDATING: frozenset({S.PENDING_SUBMIT, S.REJECTED, S.EXPIRED}),
+    S.PENDING_SUBMIT: _AT_VENUE | {S.UNKNOWN},
+    S.UNKNOWN: _AT_VENUE,
+    S.SUBMITTED: frozenset({S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED}),
+    S.PARTIALLY_FILLED: frozenset({S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED}),
+    S.CANCELED: frozenset({S.CANCELED, S.FILLED}),  # a fill that was on its way when the cancel won
+    S.EXPIRED: frozenset({S.EXPIRED, S.FILLED}),
+    S.REJECTED: frozenset(),
+    S.FILLED: frozenset(),
+}
+"""Every step that is in order. A state may follow itself only where more can fill meanwhile."""
+
+_LOCAL_RANK = {S.NEW: 0, S.VALIDATING: 1, S.PENDING_SUBMIT: 2, S.UNKNOWN: 3, S.EXPIRED: 4, S.REJECTED: 5}
+_FINAL_RANK = {S.REJECTED: 1, S.EXPIRED: 2, S.CANCELED: 3, S.FILLED: 4}
+
+
+class Wrong(Enum):
+    """Why a fact did not fit; its name goes into the record."""
+
+    TRANSITION = "the venue took a step that is not in the transition table"
+    QUANTITY = "a quantity is negative or beyond the order's"
+    IDENTITY = "another venue order carries this client order id"
+
+
+class Report(tuple[int, OrderState, int, Decimal, int, int]):
+    """What the venue says about an order: REST answer, stream event or query."""
+
+    __slots__ = ()
+
+    def __new__(
+        cls, venue_order_id: int, state: OrderState, cum_lots: int, average_price: Decimal = ZERO,
+        update_ms: int = 0, qty_lots: int = 0,
+    ) -> Report:  # fmt: skip
+        """``state`` is SUBMITTED, PARTIALLY_FILLED or an end; ``qty_lots`` 0 means "as it was"."""
+        return super().__new__(cls, (venue_order_id, state, cum_lots, average_price, update_ms, qty_lots))
+
+
+@dataclass(slots=True)
+class Step:
+    """One visible change: what to journal. ``anomaly`` names what did not fit."""
+
+    previous: OrderState
+    state: OrderState
+    anomaly: Wrong | None = None
+
+
+@dataclass(slots=True)
+class OrderMachine:
+    """One order. Identity fields never change after it was made; facts only grow."""
+
+    account: str
+    venue: str
+    symbol: str
+    client_order_id: str
+    qty_lots: int
+    side: Side = Side.BUY
+    order_type: OrderType = OrderType.LIMIT
+    time_in_force: TimeInForce = TimeInForce.GTC
+    price_ticks: int = 0
+    intent_id: str = ""
+    strategy: str = ""
+    reduce_only: bool = False
+    position_side: PositionSide = PositionSide.BOTH
+    stop_price_ticks: int = 0
+    external: bool = False
+    correlation_id: str = ""
+    created_ns: int = 0
+    stamps: Stamps = field(default_factory=Stamps)
+    state: OrderState = OrderState.NEW
+    venue_order_id: int = 0
+    cum_lots: int = 0
+    average_price: Decimal = ZERO
+    filled_lots: int = 0
+    reason: str = ""
+    venue_code: int = 0
+    update_ms: int = 0
+    steps: int = 0
+    # The joined facts.
+    _local: OrderState = OrderState.NEW
+    _final: OrderState | None = None
+    _final_ms: int = -1
+    _price_key: tuple[int, int] = (-1, -1)
+    _qty_ms: int = -1
+
+    @property
+    def open(self) -> bool:
+        """Whether more can happen at the venue, as far as we know."""
+        return not self.state.terminal
+
+    @property
+    def missing_lots(self) -> int:
+        """Lots that the venue reports filled and whose fills have not arrived."""
+        return max(0, self.cum_lots - self.filled_lots)
+
+    @property
+    def settled(self) -> bool:
+        """At its end, with every fill in hand."""
+        return self.state.terminal and self.missing_lots == 0
+
+    # Our own steps.
+
+    def advance(self, state: OrderState, reason: str = "", venue_code: int = 0) -> Step | None:
+        """Take a step of our own: VALIDATING, PENDING_SUBMIT, UNKNOWN, or a REJECTED or EXPIRED that we vouch for.
+
+        Evidence of the venue outweighs it: a refusal of an order that the venue has shown us is an anomaly.
+        """
+        contradicts = state in (S.REJECTED, S.EXPIRED) and self.venue_order_id != 0
+        if contradicts:
+            return self._anomaly(Wrong.TRANSITION)
+        if _LOCAL_RANK[state] > _LOCAL_RANK[self._local]:
+            self._local = state
+            if reason and not self.venue_order_id:
+                self.reason, self.venue_code = reason, venue_code
+        return self._settle(self.cum_lots)
+
+    # What the venue says.
+
+    def report(self, report: Report) -> Step | None:
+        """Join a report of the venue."""
+        venue_order_id, state, cum_lots, average_price, update_ms, qty_lots = report
+        if self.venue_order_id and venue_order_id and venue_order_id != self.venue_order_id:
+            return self._anomaly(Wrong.IDENTITY)
+        if cum_lots < 0 or qty_lots < 0 or cum_lots > max(self.qty_lots, qty_lots):
+            return self._anomaly(Wrong.QUANTITY)
+        before = self.cum_lots
+        if venue_order_id and not self.venue_order_id:
+            self.venue_order_id = venue_order_id
+            self.reason, self.venue_code = "", 0
+        if qty_lots and update_ms > self._qty_ms:
+            self.qty_lots, self._qty_ms = qty_lots, update_ms
+        self.cum_lots = max(self.cum_lots, cum_lots)
+        self.update_ms = max(self.update_ms, update_ms)
+        if cum_lots and (cum_lots, update_ms) > self._price_key:
+            self.average_price, self._price_key = average_price, (cum_lots, update_ms)
+        if state.terminal:
+            newer = (update_ms, _FINAL_RANK[state]) > (self._final_ms, _FINAL_RANK[self._final] if self._final else 0)
+            if self._final is None or newer:
+                self._final, self._final_ms = state, update_ms
+        return self._settle(before)
+
+    def fill(self, lots: int, update_ms: int = 0) -> Step | None:
+        """Join one execution; the caller has made sure that its trade id is new."""
+        if lots <= 0 or self.filled_lots + lots > self.qty_lots:
+            return self._anomaly(Wrong.QUANTITY)
+        before = self.cum_lots
+        self.filled_lots += lots
+        self.cum_lots = max(self.cum_lots, self.filled_lots)
+        self.update_ms = max(self.update_ms, update_ms)
+        return self._settle(before)
+
+    def _derive(self) -> OrderState:
+        if 0 < self.qty_lots <= self.cum_lots:
+            return S.FILLED
+        if self._final is not None:
+            return self._final
+        if self.cum_lots:
+            return S.PARTIALLY_FILLED
+        return S.SUBMITTED if self.venue_order_id else self._local
+
+    def _settle(self, cum_before: int) -> Step | None:
+        previous, state = self.state, self._derive()
+        if state is previous and self.cum_lots == cum_before:
+            return None
+        fits = state in TRANSITIONS[previous]
+        self.state = state
+        self.steps += 1
+        return Step(previous, state, None if fits else Wrong.TRANSITION)
+
+    def _anomaly(self, wrong: Wrong) -> Step:
+        return Step(self.state, self.state, wrong)
+
+    # The record.
+
+    def event(self, step: Step, now_ns: int, *, anomaly: bool = False) -> OrderEvent:
+        """The journal's line for ``step``; ``now_ns`` is the wall clock."""
+        return OrderEvent(
+            exchange_ns=self.update_ms * 1_000_000, receive_ns=now_ns, publish_ns=now_ns, seq=self.steps,
+            account=self.account, venue=self.venue,
+            symbol=self.symbol, client_order_id=self.client_order_id, intent_id=self.intent_id, strategy=self.strategy,
+            venue_order_id=self.venue_order_id, side=self.side, order_type=self.order_type,
+            time_in_force=self.time_in_force, price_ticks=self.price_ticks, qty_lots=self.qty_lots,
+            cum_lots=self.cum_lots, average_price=self.average_price, reduce_only=self.reduce_only,
+            position_side=self.position_side, stop_price_ticks=self.stop_price_ticks, previous_state=step.previous,
+            state=step.state, reason=step.anomaly.value if step.anomaly else self.reason, venue_code=self.venue_code,
+            external=self.external, anomaly=anomaly, correlation_id=self.correlation_id, stamps=self.stamps,
+        )  # fmt: skip
+
+    @classmethod
+    def from_event(cls, event: OrderEvent) -> OrderMachine:
+        """The order as the journal's newest line left it; fills are added by their own lines."""
+        machine = cls(
+            account=event.account, venue=event.venue, symbol=event.symbol, client_order_id=event.client_order_id,
+            qty_lots=event.qty_lots, side=event.side, order_type=event.order_type, time_in_force=event.time_in_force,
+            price_ticks=event.price_ticks, intent_id=event.intent_id, strategy=event.strategy,
+            reduce_only=event.reduce_only, position_side=event.position_side,
+            stop_price_ticks=event.stop_price_ticks, external=event.external, correlation_id=event.correlation_id,
+            created_ns=event.publish_ns, stamps=event.stamps, steps=event.seq,
+        )  # fmt: skip
+        machine.reason, machine.venue_code = event.reason, event.venue_code
+        machine.resume(event)
+        return machine
+
+    def resume(self, event: OrderEvent) -> None:
+        """Take over a later line of the journal."""
+        self.venue_order_id = event.venue_order_id or self.venue_order_id
+        self.cum_lots = max(self.cum_lots, event.cum_lots)
+        self.qty_lots = event.qty_lots
+        self.update_ms = max(self.update_ms, event.exchange_ns // 1_000_000)
+        self.steps = max(self.steps, event.seq)
+        if event.cum_lots and (event.cum_lots, self.update_ms) > self._price_key:
+            self.average_price, self._price_key = event.average_price, (event.cum_lots, self.update_ms)
+        if event.state in _LOCAL_RANK and not event.venue_order_id:
+            if _LOCAL_RANK[event.state] > _LOCAL_RANK[self._local]:
+                self._local = event.state
+                self.reason, self.venue_code = event.reason, event.venue_code
+        elif event.state.terminal and event.state is not S.FILLED:
+            self._final, self._final_ms = event.state, self.update_ms
+        self.state = self._derive()

@@ -1,0 +1,274 @@
+"""execution pod: the only writer to one venue account.
+
+In come order intents (fast lane and stream), market data, control commands and the venue's user stream. Out go
+orders to the venue and the journal (order events and fills) to ORDERS. It is ready only when the journal is read
+back and the venue has said what is open; a drain cancels what is open and flushes the journal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from aiohttp import web
+
+from tickmesh.domain import subjects
+from tickmesh.domain.enums import Severity
+from tickmesh.domain.errors import DependencyError, MalformedFrameError, NotFiniteError, TickmeshError
+from tickmesh.domain.instrument import Instrument
+from tickmesh.domain.messages import Alert, FillEvent, MarkPrice, OrderEvent, decode, encode
+from tickmesh.execution.budget import RateBudget
+from tickmesh.execution.ledger import OrderLedger
+from tickmesh.execution.machine import OrderMachine
+from tickmesh.observe.admin import json_response
+from tickmesh.risk.limits import Limits
+from tickmesh.risk.pretrade import PreTrade
+from tickmesh.risk.view import RiskView
+from tickmesh.services.execution_deadman import DeadMan
+from tickmesh.services.execution_effects import ViewEffects
+from tickmesh.services.execution_halt import HaltKeeper
+from tickmesh.services.execution_journal import STREAM, JournalWriter
+from tickmesh.services.execution_path import OrderPath
+from tickmesh.services.execution_reconcile import Reconciler
+from tickmesh.services.instruments import wait_for_instruments
+from tickmesh.services.service import Service
+from tickmesh.venues.binance_usdm.codec_trading import OrderTradeUpdate, UserEvent, VenueCallError
+from tickmesh.venues.binance_usdm.http import NotSentError
+from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
+from tickmesh.venues.binance_usdm.translate_trading import fact_of_update, trade_of_update
+from tickmesh.venues.binance_usdm.user_stream import UserStream
+
+log = logging.getLogger(__name__)
+
+_HOUSEKEEPING_S = 0.1
+_WARM_EVERY_TURNS = 20
+
+
+async def run(service: Service) -> None:
+    """Serve one account until told to stop."""
+    desk: list[_Desk] = []
+
+    async def halt(request: web.Request) -> web.StreamResponse:
+        if not desk:
+            return json_response({"error": "the execution service is still starting"}, status=503)
+        desk[0].halt_now(request.query.get("reason", "halted by hand"), "admin endpoint")
+        return json_response({"halted": service.settings.venue.account})
+
+    service.admin.add_post("/halt", halt)
+    service.health.require("reconciled", "the venue has not been asked yet what is open")
+    venue = service.settings.venue
+    instruments = await wait_for_instruments(service.bus, venue.name, venue.symbols, timeout_s=60.0)
+    made = _Desk(service, instruments)
+    desk.append(made)
+    try:
+        await made.start()
+        service.health.satisfy("reconciled")
+        service.health.set_started()
+        log.info("ready: %d orders open", len(made.ledger.open_of()))
+        await made.serve()
+    finally:
+        await made.stop()
+
+
+class _Desk:
+    """Everything one account's execution consists of, wired."""
+
+    def __init__(self, service: Service, instruments: dict[str, Instrument]) -> None:
+        settings = service.settings
+        venue, own = settings.venue, settings.execution
+        self.service = service
+        self.instruments = instruments
+        self.rest = BinanceUsdmRest(
+            venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(),
+            venue.recv_window_ms, service.clock, timeout_s=own.request_timeout_s, max_connections=own.connections,
+        )  # fmt: skip
+        self.view = RiskView(venue.account, instruments)
+        self.effects = ViewEffects(self.view)
+        self.ledger = OrderLedger(venue.account, venue.name, self.effects)
+        self.pretrade = PreTrade(instruments, Limits())
+        self.budget = RateBudget(own.weight_per_min, own.orders_per_10s, own.orders_per_min, own.cancel_reserve)
+        self.journal = JournalWriter(service.bus, lambda record: self.path.on_record_stored(record))
+        self.path = OrderPath(
+            service, self.rest, self.ledger, self.pretrade, self.view, instruments, self.journal, self.budget
+        )
+        self.reconciler = Reconciler(
+            service, self.rest, self.ledger, self.view, self.effects, self.path, self.budget, instruments,
+            self.alert, lambda reason: self.halt_now(reason, "reconciliation"),
+        )  # fmt: skip
+        state_dir = Path(own.state_dir or Path(settings.local.data_dir) / "execution")
+        self.halts = HaltKeeper(venue.account, state_dir / f"{venue.account}.halt.json", self.view, self._cancel_where)
+        self.deadman = DeadMan(self.rest, self.ledger, service.clock, own.deadman_s)
+        self.stream = UserStream(
+            self.rest, venue.stream_url, self._on_user_event, self.reconciler.after_gap,
+            keepalive_s=own.keepalive_s, first_backoff_s=own.stream_backoff_s,
+        )  # fmt: skip
+        self._tasks: list[asyncio.Task[None]] = []
+        m = service.metrics
+        self._stream_gauge = m.gauge("user_stream_connected", "1 while the user stream is connected")
+        self._waiting = m.gauge("journal_waiting", "journal records that are not stored yet")
+        self._open = m.gauge("orders_open", "orders that may still trade")
+        self._fills = m.counter("fills_total", "executions of ours")
+        self._anomalies = m.counter("anomalies_total", "inputs that did not fit")
+
+    # Start and end.
+
+    async def start(self) -> None:
+        """Read the journal back and ask the venue; from here on intents are heard."""
+        venue, bus = self.service.settings.venue, self.service.bus
+        newest_ns, oldest_ns = await self._restore()
+        self._task(self.journal.run(), "journal")
+        for symbol in venue.symbols:
+            await bus.subscribe(subjects.book(venue.name, symbol), self.path.on_book)
+            await bus.subscribe(subjects.mark(venue.name, symbol), self._on_mark)
+        self._task(self.stream.run(), "user-stream")
+        await self.reconciler.start(newest_ns, oldest_ns)
+        self.path.flush()
+        self.reconciler.watch_unknown()
+        await bus.subscribe("ctl.>", self.halts.on_live)
+        await bus.consume("CTL", f"execution-{venue.account}", self.halts.on_stored)
+        self.halts.cancel_latched()
+        self.path.not_before_ns = self.service.clock.wall_ns()
+        await self._keep_warm()
+        subject = subjects.intent(venue.account)
+        await bus.subscribe(subject, self.path.on_intent)
+        await bus.consume(
+            "INTENTS", f"execution-{venue.account}", self.path.on_stored_intent, filter_subjects=(subject,)
+        )
+        self._task(self.reconciler.run(), "reconcile")
+        self._task(self.deadman.run(), "dead-man")
+
+    async def serve(self) -> None:
+        """Housekeeping until told to stop."""
+        turns = 0
+        while not self.service.stopping.is_set():
+            turns += 1
+            await self._housekeeping(turns)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.service.stopping.wait(), _HOUSEKEEPING_S)
+
+    async def stop(self) -> None:
+        """Cancel what is open, wait a bounded time, disarm, flush the journal."""
+        own = self.service.settings.execution
+        self.path.draining = True
+        cancels = self.path.cancel_all()
+        if cancels:
+            log.info("drain: cancelling %d open orders", len(cancels))
+            await asyncio.wait(cancels, timeout=own.drain_s)
+        with contextlib.suppress(VenueCallError, TimeoutError):
+            async with asyncio.timeout(own.drain_s / 2):
+                await self.reconciler.fetch_missing_fills()
+                await self.deadman.turn()
+        self.path.flush()
+        if not await self.journal.drain(own.drain_s):
+            log.error(
+                "drain: %d journal records could not be stored; the next start asks the venue", self.journal.waiting
+            )
+        await self.path.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.rest.close()
+
+    async def _restore(self) -> tuple[int, int]:
+        """Read the journal; returns the wall times of its newest and oldest line."""
+        account = self.service.settings.venue.account
+        newest = oldest = 0
+        events, fills = f"order.event.{subjects.token(account)}.", f"fill.{subjects.token(account)}."
+        async for subject, payload, seq in self.service.bus.replay(STREAM):
+            self.journal.last_seq = max(self.journal.last_seq, seq)
+            kind: type[OrderEvent] | type[FillEvent] | None = (
+                OrderEvent if subject.startswith(events) else FillEvent if subject.startswith(fills) else None
+            )
+            if kind is None:
+                continue
+            try:
+                message = decode(kind, payload)
+            except msgspec.DecodeError as error:
+                log.error("journal line %d cannot be decoded (%s); it is skipped", seq, error)
+                continue
+            self.ledger.restore(message)
+            newest, oldest = max(newest, message.publish_ns), oldest or message.publish_ns
+        return newest, oldest
+
+    async def _housekeeping(self, turns: int) -> None:
+        self.reconciler.watch_unknown()
+        self.path.flush()
+        self._waiting.set(self.journal.waiting)
+        self._open.set(len(self.ledger.open))
+        self._fills.value, self._anomalies.value = self.effects.fills, self.ledger.anomalies
+        self._watch_stream()
+        if turns % _WARM_EVERY_TURNS == 0:
+            await self._keep_warm()
+            with contextlib.suppress(VenueCallError):
+                await self.reconciler.fetch_missing_fills()
+
+    def _watch_stream(self) -> None:
+        """New orders are refused while nobody would tell us of their fills."""
+        stream, breakers = self.stream, self.view.open_breakers
+        self._stream_gauge.set(float(stream.connected))
+        grace_s = self.service.settings.execution.stream_grace_s
+        if stream.connected:
+            breakers.discard("user-stream")
+            self.service.health.satisfy("user-stream")
+        elif asyncio.get_running_loop().time() - stream.down_since_s > grace_s and "user-stream" not in breakers:
+            breakers.add("user-stream")
+            self.service.health.require("user-stream", "the venue's user stream is down; new orders are refused")
+
+    async def _keep_warm(self) -> None:
+        try:
+            await self.rest.http.keep_warm(self.service.settings.execution.warm_connections)
+        except NotSentError as error:
+            log.warning("the venue does not take connections: %s", error)
+
+    # What comes in.
+
+    def _on_mark(self, subject: str, payload: bytes) -> None:
+        try:
+            mark = decode(MarkPrice, payload)
+            self.view.on_mark(mark.symbol, mark.mark_price, self.service.clock.mono_ns())
+        except (msgspec.DecodeError, NotFiniteError) as error:
+            log.warning("mark price on %s is unusable: %s", subject, error)
+
+    def _on_user_event(self, event: UserEvent) -> None:
+        if not isinstance(event, OrderTradeUpdate):
+            return
+        instrument = self.instruments.get(event.o.s)
+        if instrument is None:
+            return  # a symbol that is not ours: positions there count as foreign exposure at reconciliation
+        now_ns = self.service.clock.wall_ns()
+        try:
+            fact, trade = fact_of_update(event, instrument), trade_of_update(event, instrument)
+        except (TickmeshError, KeyError, ValueError, MalformedFrameError) as error:
+            self.alert(Severity.WARNING, "user-stream", f"an event of {event.o.s} makes no sense: {error}")
+            return
+        order = self.ledger.on_fact(fact, now_ns)
+        if trade is not None:
+            self.ledger.on_trade(trade, order, now_ns)
+        self.path.flush()
+
+    # What goes out.
+
+    def alert(self, severity: Severity, kind: str, text: str) -> None:
+        """Tell people; without NATS it is in the log."""
+        log.warning("alert %s: %s", kind, text)
+        now_ns = self.service.clock.wall_ns()
+        message = Alert(severity=severity, kind=kind, text=text, source="execution", publish_ns=now_ns)
+        with contextlib.suppress(DependencyError):
+            self.service.bus.publish(subjects.alert(severity, kind), encode(message))
+
+    def halt_now(self, reason: str, actor: str) -> None:
+        """Stop this account, latched."""
+        self.halts.halt(reason, actor, self.service.clock.wall_ns())
+        self.alert(Severity.CRITICAL, "halted", f"account {self.service.settings.venue.account} is halted: {reason}")
+
+    def _cancel_where(self, wanted: Callable[[OrderMachine], bool]) -> None:
+        for order in self.ledger.open_of():
+            if wanted(order):
+                self.path.cancel(order)
+
+    def _task(self, work: object, name: str) -> None:
+        self._tasks.append(asyncio.create_task(work, name=name))  # type: ignore[arg-type]

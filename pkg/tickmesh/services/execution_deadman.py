@@ -1,0 +1,52 @@
+"""DeadMan: keeps the venue's own countdown running while orders are open, so that our silence cancels them.
+
+Armed per symbol within a second of its first open order, renewed at a third of the countdown, disarmed when
+nothing is open. A failed renewal is repeated at the next turn; the countdown leaves room for three.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from tickmesh.execution.ledger import OrderLedger
+from tickmesh.ports import Clock
+from tickmesh.venues.binance_usdm.codec_trading import VenueCallError
+from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
+
+log = logging.getLogger(__name__)
+
+_LOOK_S = 0.5
+
+
+class DeadMan:
+    """One account's switch."""
+
+    def __init__(self, rest: BinanceUsdmRest, ledger: OrderLedger, clock: Clock, countdown_s: float) -> None:
+        self._rest = rest
+        self._ledger = ledger
+        self._clock = clock
+        self._countdown_s = countdown_s
+        self.armed: dict[str, int] = {}
+        """When each symbol was armed last, CLOCK_MONOTONIC ns."""
+
+    async def run(self) -> None:
+        """Serve until cancelled; returns at once when switched off."""
+        while self._countdown_s:
+            await self.turn()
+            await asyncio.sleep(_LOOK_S)
+
+    async def turn(self) -> None:
+        """Arm, renew and disarm what is due."""
+        now, period_ns = self._clock.mono_ns(), int(self._countdown_s / 3 * 1e9)
+        busy = self._ledger.symbols_with_open()
+        for symbol in busy | set(self.armed):
+            try:
+                if symbol not in busy:
+                    await self._rest.countdown_cancel_all(symbol, 0)
+                    del self.armed[symbol]
+                elif symbol not in self.armed or now - self.armed[symbol] >= period_ns:
+                    await self._rest.countdown_cancel_all(symbol, int(self._countdown_s * 1000))
+                    self.armed[symbol] = now
+            except VenueCallError as error:
+                log.warning("dead-man switch of %s: %s", symbol, error)

@@ -1,0 +1,54 @@
+"""ViewEffects: what happens to an order or a fill, told to the risk view in the same step."""
+
+from __future__ import annotations
+
+from tickmesh.domain.enums import OrderState
+from tickmesh.domain.messages import FillEvent
+from tickmesh.execution.machine import OrderMachine, Step
+from tickmesh.risk.view import RiskView
+
+
+class ViewEffects:
+    """Keeps reservations and positions of ``view`` in step with the ledger."""
+
+    def __init__(self, view: RiskView) -> None:
+        self._view = view
+        self.fills = 0
+        self.on_unknown: list[OrderMachine] = []
+        """Orders that have just become UNKNOWN; the order path takes them out."""
+
+    def on_step(self, order: OrderMachine, step: Step) -> None:
+        view, client_id = self._view, order.client_order_id
+        if order.symbol not in view.symbols:
+            return
+        if step.state is OrderState.UNKNOWN:
+            view.set_unknown(client_id, order.symbol, True)
+            self.on_unknown.append(order)
+        elif step.previous is OrderState.UNKNOWN:
+            view.set_unknown(client_id, order.symbol, False)
+        if step.state.terminal:
+            # Fills that the venue reports and that have not come yet still move the position.
+            if order.missing_lots:
+                view.set_remaining(client_id, order.missing_lots)
+            else:
+                view.release(client_id)
+        elif client_id not in view.reservations and step.state in (OrderState.SUBMITTED, OrderState.PARTIALLY_FILLED):
+            self.adopt(order)
+
+    def on_fill(self, order: OrderMachine, fill: FillEvent) -> None:
+        self.fills += 1
+        if order.symbol not in self._view.symbols:
+            return
+        self._view.on_fill(order.client_order_id, fill.symbol, fill.side, fill.qty_lots, fill.position_side)
+        if order.settled:
+            self._view.release(order.client_order_id)
+
+    def adopt(self, order: OrderMachine) -> None:
+        """Reserve for an order that was not approved in this life of the process."""
+        self._view.adopt(
+            order.client_order_id, order.symbol, order.side, order.price_ticks or order.stop_price_ticks,
+            order.qty_lots - order.filled_lots, position_side=order.position_side, strategy=order.strategy,
+            resting=not order.stop_price_ticks,
+        )  # fmt: skip
+        if order.state is OrderState.UNKNOWN:
+            self._view.set_unknown(order.client_order_id, order.symbol, True)

@@ -1,0 +1,135 @@
+"""HaltKeeper: the halt latch of this process, its file, and what a latch does to the risk view and open orders.
+
+It works with NATS away: the latch is in this process and in a file, and the admin endpoint sets it. Commands
+of the CTL stream come twice, live and from the stream; stopping takes effect from whichever is first, resuming
+only from the stream, whose order is certain.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from tickmesh.domain.enums import RiskState
+from tickmesh.domain.messages import Control, decode
+from tickmesh.execution.halt import ALL, HaltLatch, HaltState
+from tickmesh.execution.machine import OrderMachine
+from tickmesh.ports import DurableMessage
+from tickmesh.risk.view import RiskView
+
+log = logging.getLogger(__name__)
+
+
+class HaltKeeper:
+    """One per process; ``cancel`` is called with a predicate of the orders that a new latch ends."""
+
+    def __init__(
+        self, account: str, path: Path, view: RiskView, cancel: Callable[[Callable[[OrderMachine], bool]], None]
+    ) -> None:
+        self._account = account
+        self._path = path
+        self._view = view
+        self._cancel = cancel
+        self.latch = HaltLatch(account, _load(path))
+        self._show()
+
+    def on_live(self, subject: str, payload: bytes) -> None:
+        """A command as it is published: only those that stop."""
+        control = _decode(payload)
+        if control is not None and control.verb in ("halt", "reduce"):
+            self.apply(control)
+
+    async def on_stored(self, message: DurableMessage) -> None:
+        """The same from the CTL stream, in order."""
+        control = _decode(message.data)
+        if control is None:
+            await message.term()
+            return
+        self.apply(control, message.stream_seq)
+        await message.ack()
+
+    def halt(self, reason: str, actor: str, now_ns: int) -> None:
+        """Stop this account now, without NATS."""
+        scope = f"account.{self._account}"
+        self.apply(Control(verb="halt", scope=scope, reason=reason, actor=actor, publish_ns=now_ns))
+
+    def apply(self, control: Control, ctl_seq: int = 0) -> None:
+        """Take a command and keep it; new latches cancel what they end."""
+        before = self.latch.state.ctl_seq
+        changed = self.latch.apply(control, ctl_seq)
+        if changed or self.latch.state.ctl_seq != before:
+            _save(self._path, self.latch.state)
+        if not changed:
+            return
+        log.warning("%s %s by %s: %s", control.verb, control.scope, control.actor or "unknown", control.reason)
+        self._show()
+        if control.verb == "resume":
+            self._reopen(control.scope)
+        else:
+            self._cancel(
+                lambda order: _covers(control.scope, order) and (control.verb == "halt" or not order.reduce_only)
+            )
+
+    def cancel_latched(self) -> None:
+        """Cancel what a latch ends and a former life left open."""
+        for scope, latched in self.latch.state.scopes.items():
+            if latched.state is RiskState.HALTED:
+                self._cancel(lambda order, scope=scope: _covers(scope, order))  # type: ignore[misc]
+
+    def _show(self) -> None:
+        view, latch = self._view, self.latch
+        view.overall = latch.of(ALL)
+        view.account_state = latch.of(f"account.{self._account}")
+        for symbol, symbol_view in view.symbols.items():
+            symbol_view.state = latch.of(f"symbol.{symbol}")
+        view.strategy_state = {
+            scope.partition(".")[2]: latched.state
+            for scope, latched in latch.state.scopes.items()
+            if scope.startswith("strategy.")
+        }
+
+    def _reopen(self, scope: str) -> None:
+        """A person has resumed: the execution throttle of what was resumed starts anew."""
+        kind, _, name = scope.partition(".")
+        for strategy in list(self._view.throttled):
+            if scope == ALL or (kind == "strategy" and strategy == name):
+                self._view.throttled.discard(strategy)
+                self._view.strategy_orders.pop(strategy, None)
+
+
+def _covers(scope: str, order: OrderMachine) -> bool:
+    kind, _, name = scope.partition(".")
+    return scope == ALL or kind == "account" or name == (order.strategy if kind == "strategy" else order.symbol)
+
+
+def _decode(payload: bytes) -> Control | None:
+    try:
+        return decode(Control, payload)
+    except msgspec.DecodeError as error:
+        log.warning("a control command could not be decoded (%s); it is skipped", error)
+        return None
+
+
+def _load(path: Path) -> HaltState:
+    """The latch of the last life; a file that cannot be read counts as halted, for we do not know."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=HaltState)
+    except FileNotFoundError:
+        return HaltState()
+    except (OSError, msgspec.MsgspecError) as error:
+        log.error("the halt latch %s cannot be read (%s); everything stays halted until it is resumed", path, error)
+        latch = HaltLatch("")
+        latch.apply(
+            Control(verb="halt", scope=ALL, reason=f"the halt latch could not be read: {error}", actor="execution")
+        )
+        return latch.state
+
+
+def _save(path: Path, state: HaltState) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_bytes(msgspec.json.encode(state))
+    fresh.replace(path)

@@ -1,0 +1,432 @@
+"""OrderPath: intents in, requests to the venue out, and what came of them into the ledger.
+
+The hot path is ``on_intent`` down to ``_send``: one synchronous run from the message to the socket, without an
+await and without the journal; what must be durable is durable before (the intent, in its stream) or after (the
+order, in ORDERS), see docs/decisions/0062. It refuses to send what risk has not approved, and to send anything
+twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Coroutine
+from typing import Any
+
+import msgspec
+
+from tickmesh.domain.approval import Refusal
+from tickmesh.domain.client_order_id import client_order_id
+from tickmesh.domain.enums import IntentAction, OrderState, OrderType, TimeInForce, Urgency
+from tickmesh.domain.errors import TickmeshError
+from tickmesh.domain.instrument import Instrument
+from tickmesh.domain.messages import BookUpdate, OrderIntent, decode
+from tickmesh.execution.budget import RateBudget
+from tickmesh.execution.ledger import OrderLedger, Record
+from tickmesh.execution.machine import OrderMachine
+from tickmesh.ports import DurableMessage
+from tickmesh.risk.pretrade import PreTrade
+from tickmesh.risk.view import RiskView
+from tickmesh.services.execution_journal import JournalWriter
+from tickmesh.services.service import Service
+from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError
+from tickmesh.venues.binance_usdm.http import Exchange
+from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
+from tickmesh.venues.binance_usdm.translate_trading import fact_of_order, place_parameters
+
+log = logging.getLogger(__name__)
+
+_MAX_KEPT = 100_000
+_CANCEL_RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0)
+_NOT_OPEN = -2011
+_NOT_FOUND = -2013
+_DUPLICATE_ID = -4116
+_PRICED = (OrderType.LIMIT,)
+
+
+def taken_liquidity_only_when_urgent(intent: OrderIntent) -> str:
+    """Make a limit order post-only unless its urgency pays for taking; the reason why it cannot be sent, or empty."""
+    if intent.order_type is OrderType.LIMIT:
+        if intent.urgency is Urgency.IMMEDIATE:
+            if intent.time_in_force is TimeInForce.GTX:
+                intent.time_in_force = TimeInForce.IOC
+        elif intent.urgency is Urgency.PASSIVE or intent.time_in_force in (TimeInForce.IOC, TimeInForce.FOK):
+            intent.time_in_force = TimeInForce.GTX
+        return ""
+    if intent.order_type is OrderType.MARKET and intent.urgency is not Urgency.IMMEDIATE and not intent.reduce_only:
+        return "a market order takes liquidity; set its urgency to IMMEDIATE or make it a limit order"
+    return ""
+
+
+class OrderPath:
+    """The order path of one account."""
+
+    def __init__(
+        self, service: Service, rest: BinanceUsdmRest, ledger: OrderLedger, pretrade: PreTrade, view: RiskView,
+        instruments: dict[str, Instrument], journal: JournalWriter, budget: RateBudget,
+    ) -> None:  # fmt: skip
+        self._service = service
+        self._clock = service.clock
+        self._rest = rest
+        self._ledger = ledger
+        self._pretrade = pretrade
+        self._view = view
+        self._instruments = instruments
+        self._journal = journal
+        self._budget = budget
+        self._max_in_flight = service.settings.execution.max_in_flight
+        self._books: dict[str, bytes] = {}
+        self._book_prefix = f"md.book.{service.settings.venue.name}."
+        self._answers: dict[str, asyncio.Task[None]] = {}
+        self._cancelling: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._unacked: OrderedDict[str, DurableMessage] = OrderedDict()
+        self._journaled: OrderedDict[str, None] = OrderedDict()
+        self._cancels_seen: OrderedDict[str, None] = OrderedDict()
+        self.not_before_ns = 0
+        """Wall time of readiness: what was published before may have been sent by a former life of ours."""
+        self.draining = False
+        m = service.metrics
+        self._validation = m.latency("validation_latency_us", "intent received to approved by all pre-trade checks")
+        self._to_socket = m.latency("execution_latency_us", "intent received to bytes handed to the venue's socket")
+        self._tick_to_order = m.latency("tick_to_order_latency_us", "frame received in the feed to bytes at the socket")
+        self._ack = m.latency("ack_latency_us", "bytes handed to the socket to the venue's answer")
+        self._sent = m.counter("orders_sent_total", "orders handed to the venue's socket")
+        self._refused = m.counter("orders_refused_total", "intents that did not become an order at the venue")
+        self._repeated = m.counter("intents_repeated_total", "intents that had been seen already")
+        self._malformed = m.counter("decode_errors_total", "messages on the bus that could not be decoded")
+        self._in_flight = m.gauge("orders_in_flight", "orders without an answer of the venue")
+
+    # Market data.
+
+    def on_book(self, subject: str, payload: bytes) -> None:
+        """Keep the newest book's bytes; they are decoded when an intent needs them."""
+        self._books[subject[len(self._book_prefix) :]] = payload
+
+    def _take_book(self, symbol: str) -> None:
+        payload = self._books.pop(symbol, None)
+        view = self._view.symbols.get(symbol)
+        if payload is None or view is None:
+            return
+        try:
+            book = decode(BookUpdate, payload)
+        except msgspec.DecodeError:
+            self._malformed.inc()
+            return
+        bid = book.bids[0][0] if book.bids else 0
+        ask = book.asks[0][0] if book.asks else 0
+        if view.mark_ticks:
+            view.on_book(bid, ask, book.receive_mono_ns, book.stale)
+        else:
+            self._view.on_book(symbol, bid, ask, book.receive_mono_ns, book.stale)
+
+    # Intents.
+
+    def on_intent(self, subject: str, payload: bytes) -> None:
+        """The fast lane: a core message."""
+        received = self._clock.mono_ns()
+        intent = self._decode(payload)
+        if intent is not None:
+            self._take(intent, received)
+
+    async def on_stored_intent(self, message: DurableMessage) -> None:
+        """The same intent from its stream: what the fast lane missed, and what must be acknowledged."""
+        intent = self._decode(message.data)
+        if intent is None:
+            await message.term()
+            return
+        if intent.action is not IntentAction.PLACE:
+            if not self._cancel_seen(intent):
+                await self._cancel_intent(intent)
+            await message.ack()
+            return
+        if intent.intent_id in self._journaled:
+            await message.ack()
+            return
+        self._unacked[intent.intent_id] = message
+        while len(self._unacked) > _MAX_KEPT:
+            self._unacked.popitem(last=False)
+        self._take(intent, self._clock.mono_ns())
+
+    def on_record_stored(self, record: Record) -> None:
+        """The journal holds a line: its intent needs no redelivery any more."""
+        intent_id = getattr(record.message, "intent_id", "")
+        if not intent_id or intent_id in self._journaled:
+            return
+        self._journaled[intent_id] = None
+        if len(self._journaled) > _MAX_KEPT:
+            self._journaled.popitem(last=False)
+        message = self._unacked.pop(intent_id, None)
+        if message is not None:
+            self.spawn(message.ack())
+
+    def _decode(self, payload: bytes) -> OrderIntent | None:
+        try:
+            return decode(OrderIntent, payload)
+        except msgspec.DecodeError as error:
+            self._malformed.inc()
+            log.warning("an order intent could not be decoded (%s); it is skipped", error)
+            return None
+
+    def _take(self, intent: OrderIntent, received_mono_ns: int) -> None:
+        if intent.action is not IntentAction.PLACE:
+            if not self._cancel_seen(intent):
+                self.spawn(self._cancel_intent(intent))
+            return
+        if self._ledger.seen(intent.intent_id):
+            self._repeated.inc()
+            return
+        intent.stamps.execution_receive_mono_ns = received_mono_ns
+        self._place(intent, received_mono_ns)
+
+    def _place(self, intent: OrderIntent, received_mono_ns: int) -> None:
+        clock, ledger = self._clock, self._ledger
+        now_ns = clock.wall_ns()
+        if intent.publish_ns < self.not_before_ns:
+            self._take_up_old(intent, now_ns)
+            return
+        known = ledger.orders.get(client_order_id(intent.strategy, intent.intent_id))
+        if known is not None:  # found at the venue under this id before its intent came
+            ledger.begin(intent)
+            ledger.relink(known, now_ns)
+            self.flush()
+            return
+        reason = taken_liquidity_only_when_urgent(intent) or self._not_now(received_mono_ns)
+        if reason:
+            self._refuse(intent, "not_now", reason, now_ns)
+            return
+        self._take_book(intent.symbol)
+        answer = self._pretrade.approve(intent, self._view, now_ns, clock.mono_ns())
+        if isinstance(answer, Refusal):
+            self._refuse(intent, answer.code, answer.reason, now_ns)
+            return
+        stamps = intent.stamps
+        stamps.validated_mono_ns = clock.mono_ns()
+        order = ledger.begin(intent)
+        parameters = place_parameters(answer, self._instruments[intent.symbol])
+        exchange = self._rest.place_now(parameters)
+        if exchange is None:
+            self._answers[order.client_order_id] = self.spawn(self._send_later(order, parameters))
+        else:
+            self._sent_now(order, exchange)
+            self._answers[order.client_order_id] = self.spawn(self._await_answer(order, exchange))
+        self._validation.record_ns(stamps.validated_mono_ns - received_mono_ns)
+        self._in_flight.set(len(self._answers))
+
+    def _not_now(self, mono_ns: int) -> str:
+        if self.draining:
+            return "the execution service is draining"
+        if len(self._answers) >= self._max_in_flight:
+            return f"{len(self._answers)} orders wait for the venue's answer already"
+        if self._journal.full:
+            return "the order journal cannot be written; new orders wait until it can"
+        return self._budget.may_place(mono_ns)
+
+    def _refuse(self, intent: OrderIntent, code: str, reason: str, now_ns: int) -> None:
+        if code == "duplicate":
+            self._repeated.inc()
+            return
+        self._refused.inc()
+        self._service.metrics.counter("refusals_total", "intents refused, by reason", code=code).inc()
+        state = OrderState.EXPIRED if code == "expired" else OrderState.REJECTED
+        self._ledger.advance(self._ledger.begin(intent), state, now_ns, reason)
+        self.flush()
+
+    def _take_up_old(self, intent: OrderIntent, now_ns: int) -> None:
+        """An intent from before we were ready: the start-up has asked the venue for everything sent by then."""
+        known = self._ledger.orders.get(client_order_id(intent.strategy, intent.intent_id))
+        order = self._ledger.begin(intent)
+        if known is not None:
+            self._ledger.relink(order, now_ns)
+        else:
+            self._refused.inc()
+            reason = "the intent is older than this start of the execution service; it was never sent"
+            self._ledger.advance(order, OrderState.EXPIRED, now_ns, reason)
+        self.flush()
+
+    # Placing.
+
+    def _sent_now(self, order: OrderMachine, exchange: Exchange) -> None:
+        stamps = order.stamps
+        stamps.sent_mono_ns = exchange.sent_mono_ns
+        self._budget.placed(exchange.sent_mono_ns)
+        self._sent.inc()
+        self._to_socket.record_ns(exchange.sent_mono_ns - stamps.execution_receive_mono_ns)
+        if stamps.tick_receive_mono_ns:
+            self._tick_to_order.record_ns(exchange.sent_mono_ns - stamps.tick_receive_mono_ns)
+        self._ledger.advance(order, OrderState.PENDING_SUBMIT, self._clock.wall_ns())
+        self.flush()
+
+    async def _send_later(self, order: OrderMachine, parameters: dict[str, Any]) -> None:
+        try:
+            exchange = await self._rest.place_soon(parameters)
+        except VenueCallError as error:
+            self._ledger.advance(order, OrderState.PENDING_SUBMIT, self._clock.wall_ns())
+            self._failed(order, error)
+            self._answered(order)
+            return
+        self._sent_now(order, exchange)
+        await self._await_answer(order, exchange)
+
+    async def _await_answer(self, order: OrderMachine, exchange: Exchange) -> None:
+        try:
+            answer = await self._rest.order_answer(exchange)
+            order.stamps.ack_mono_ns = self._clock.mono_ns()
+            self._ack.record_ns(order.stamps.ack_mono_ns - exchange.sent_mono_ns)
+            self._ledger.on_fact(fact_of_order(answer, self._instruments[order.symbol]), self._clock.wall_ns())
+        except VenueCallError as error:
+            order.stamps.ack_mono_ns = self._clock.mono_ns()
+            self._failed(order, error)
+        except (TickmeshError, KeyError, ValueError) as error:
+            log.error("the venue's answer for %s makes no sense (%s); asking", order.client_order_id, error)
+            self._ledger.advance(order, OrderState.UNKNOWN, self._clock.wall_ns(), "the venue's answer makes no sense")
+        finally:
+            self._answered(order)
+
+    def _answered(self, order: OrderMachine) -> None:
+        self._answers.pop(order.client_order_id, None)
+        self._in_flight.set(len(self._answers))
+        self.note_usage()
+        self.flush()
+
+    def _failed(self, order: OrderMachine, error: VenueCallError) -> None:
+        """What a failed placement means; only a sure "no" becomes REJECTED."""
+        now_ns = self._clock.wall_ns()
+        if error.outcome is Outcome.RATE_LIMITED:
+            self.note_limited(error)
+        if error.outcome is Outcome.UNKNOWN or error.code == _DUPLICATE_ID:
+            self._ledger.advance(order, OrderState.UNKNOWN, now_ns, error.message, error.code)
+            return
+        self._refused.inc()
+        self._service.metrics.counter(
+            "venue_refusals_total", "orders that the venue refused", code=str(error.code)
+        ).inc()
+        self._ledger.advance(order, OrderState.REJECTED, now_ns, error.message, error.code)
+
+    # Cancelling: always passes, is safe to repeat, and ends when the order has.
+
+    def _cancel_seen(self, intent: OrderIntent) -> bool:
+        if intent.intent_id in self._cancels_seen:
+            self._repeated.inc()
+            return True
+        self._cancels_seen[intent.intent_id] = None
+        if len(self._cancels_seen) > _MAX_KEPT:
+            self._cancels_seen.popitem(last=False)
+        return False
+
+    async def _cancel_intent(self, intent: OrderIntent) -> None:
+        if intent.action is IntentAction.CANCEL_ALL:
+            self.cancel_all(strategy=intent.strategy, symbol=intent.symbol)
+            return
+        order = self._ledger.orders.get(intent.target_client_order_id)
+        if order is not None:
+            self.cancel(order)
+        elif intent.symbol in self._instruments:
+            await self._cancel_stranger(intent.symbol, intent.target_client_order_id)
+        else:
+            log.warning("cancel of %s: no such order and no such symbol", intent.target_client_order_id)
+
+    def cancel_all(self, strategy: str = "", symbol: str = "") -> list[asyncio.Task[None]]:
+        """Cancel every open order of a strategy and a symbol; empty means all."""
+        return [self.cancel(order) for order in self._ledger.open_of(strategy, symbol)]
+
+    def cancel(self, order: OrderMachine) -> asyncio.Task[None]:
+        """Cancel one order; the task ends when the order has ended."""
+        client_id = order.client_order_id
+        running = self._cancelling.get(client_id)
+        if running is None:
+            running = self._cancelling[client_id] = self.spawn(self._cancel(order))
+            running.add_done_callback(lambda _: self._cancelling.pop(client_id, None))
+        return running
+
+    async def _cancel(self, order: OrderMachine) -> None:
+        answer = self._answers.get(order.client_order_id)
+        if answer is not None:  # overtaking the placement would find nothing to cancel
+            await asyncio.wait({answer})
+        attempt = 0
+        while not order.state.terminal:
+            wait_s = self._budget.wait_for_cancel_s(self._clock.mono_ns())
+            if wait_s:
+                await asyncio.sleep(min(wait_s, 5.0))
+                continue
+            try:
+                await self._cancel_once(order.symbol, order.client_order_id)
+            except VenueCallError as error:
+                log.info("cancel of %s: %s; trying again", order.client_order_id, error)
+            if not order.state.terminal:
+                await asyncio.sleep(_CANCEL_RETRY_S[min(attempt, len(_CANCEL_RETRY_S) - 1)])
+                attempt += 1
+
+    async def _cancel_stranger(self, symbol: str, client_id: str) -> None:
+        try:
+            await self._cancel_once(symbol, client_id)
+        except VenueCallError as error:
+            log.warning("cancel of %s, which we do not know: %s", client_id, error)
+
+    async def _cancel_once(self, symbol: str, client_id: str) -> None:
+        """One attempt; "no such open order" means to ask what became of it. Raises VenueCallError."""
+        self._budget.spent(1, self._clock.mono_ns())
+        try:
+            answer = await self._rest.cancel(symbol, client_id)
+        except VenueCallError as error:
+            if error.outcome is Outcome.RATE_LIMITED:
+                self.note_limited(error)
+            if error.code != _NOT_OPEN:
+                raise
+            try:
+                answer = await self._rest.query(symbol, client_id)
+            except VenueCallError as missing:
+                if missing.code == _NOT_FOUND:
+                    self._mark_unknown(client_id, missing.message)
+                raise
+        finally:
+            self.note_usage()
+        self._ledger.on_fact(fact_of_order(answer, self._instruments[symbol]), self._clock.wall_ns())
+        self.flush()
+
+    def _mark_unknown(self, client_id: str, reason: str) -> None:
+        order = self._ledger.orders.get(client_id)
+        if order is not None and order.state is OrderState.PENDING_SUBMIT:
+            self._ledger.advance(order, OrderState.UNKNOWN, self._clock.wall_ns(), reason)
+            self.flush()
+
+    # Shared.
+
+    def awaits_answer(self, client_id: str) -> bool:
+        """Whether the placement of this order has not been answered yet."""
+        return client_id in self._answers
+
+    def flush(self) -> None:
+        """Hand what the ledger has to say to the journal."""
+        if self._ledger.outbox:
+            self._journal.put(self._ledger.take_outbox())
+
+    def note_usage(self) -> None:
+        usage = self._rest.usage
+        self._budget.read(usage.weight_1m, usage.orders_10s, usage.orders_1m, usage.read_mono_ns)
+
+    def note_limited(self, error: VenueCallError) -> None:
+        self._service.metrics.counter("rate_limited_total", "requests that the venue refused for being too fast").inc()
+        log.warning("the venue says to slow down for %.1f s: %s", error.retry_after_s, error)
+        self._budget.limited(
+            code=error.code, banned=error.banned, retry_after_s=error.retry_after_s, mono_ns=self._clock.mono_ns()
+        )
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run in the background, kept until it ends; a failure is logged, never lost."""
+        task: asyncio.Task[Any] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("background work failed", exc_info=task.exception())
+
+    async def close(self) -> None:
+        """Stop background work; whatever is unanswered is UNKNOWN at the next start and will be asked for."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

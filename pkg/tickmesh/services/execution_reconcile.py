@@ -1,0 +1,359 @@
+"""Reconciler: what the venue knows, set against the ledger; at start, every few seconds, and after every gap.
+
+In: REST lists and queries. Out: facts and trades into the ledger, positions and balances into the risk view,
+verdicts on UNKNOWN orders. The venue is right; a position that has to be corrected again and again halts the
+account. It refuses to call an order absent before several spaced questions and the order list agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tickmesh.domain.client_order_id import is_ours
+from tickmesh.domain.enums import OrderState, PositionSide, Severity
+from tickmesh.domain.errors import NotFiniteError, TickmeshError
+from tickmesh.domain.instrument import Instrument
+from tickmesh.execution.budget import RateBudget
+from tickmesh.execution.ledger import OrderLedger, VenueFact, missing_fills
+from tickmesh.execution.machine import OrderMachine, Report
+from tickmesh.risk.view import RiskView
+from tickmesh.services.execution_effects import ViewEffects
+from tickmesh.services.execution_path import OrderPath
+from tickmesh.services.service import Service
+from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError, VenueOrder
+from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
+from tickmesh.venues.binance_usdm.translate_trading import fact_of_order, trade_of_list
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+_NOT_FOUND = -2013
+_MARGIN_MS = 60_000
+_PAGE = 1000
+_SETTLE_NS = 1_000_000_000
+_RETRY_S = 1.0
+
+AlertFunction = Callable[[Severity, str, str], None]
+
+
+class Reconciler:
+    """Keeps one account's ledger and risk view equal to the venue."""
+
+    def __init__(
+        self, service: Service, rest: BinanceUsdmRest, ledger: OrderLedger, view: RiskView, effects: ViewEffects,
+        path: OrderPath, budget: RateBudget, instruments: dict[str, Instrument], alert: AlertFunction,
+        halt: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        self._service = service
+        self._clock = service.clock
+        self._settings = service.settings.execution
+        self._rest = rest
+        self._ledger = ledger
+        self._view = view
+        self._effects = effects
+        self._path = path
+        self._budget = budget
+        self._instruments = instruments
+        self._alert = alert
+        self._halt = halt
+        self._resolving: set[str] = set()
+        self._absent: dict[str, int] = defaultdict(int)
+        self._differed: dict[tuple[str, str], int] = defaultdict(int)
+        self._corrections = 0
+        self._sweeping = asyncio.Lock()
+        self.trades_since_ms = 0
+        m = service.metrics
+        self._runs = m.counter("reconciliations_total", "comparisons with the venue that were completed")
+        self._failures = m.counter("reconciliation_failures_total", "comparisons that the venue did not let us finish")
+        self._mismatches = m.counter("reconciliation_mismatches_total", "positions corrected to the venue's")
+
+    async def start(self, newest_ns: int, oldest_ns: int) -> None:
+        """Bring everything up to date, retrying until the venue answers.
+
+        Args:
+            newest_ns: wall time of the journal's newest line, 0 for an empty journal.
+            oldest_ns: wall time of its oldest line; trades are asked for from then on where none is known.
+        """
+        now_ms = self._clock.wall_ns() // 1_000_000
+        self.trades_since_ms = (oldest_ns // 1_000_000 or now_ms) - _MARGIN_MS
+        for order in self._ledger.open.values():
+            if order.symbol in self._view.symbols:
+                self._effects.adopt(order)
+        await self._until_done(self._rest.sync_time)
+        self._view.hedge_mode = await self._until_done(self._rest.hedge_mode)
+        for leverage in await self._until_done(self._rest.leverages):
+            if leverage.symbol in self._view.symbols:
+                self._view.set_leverage(leverage.symbol, leverage.leverage)
+        await self._until_done(self.balances)
+        for symbol in self._symbols():
+            if newest_ns:
+                await self._until_done(lambda s=symbol: self._orders_since(s, newest_ns // 1_000_000 - _MARGIN_MS))
+            await self._until_done(lambda s=symbol: self.sweep(s, at_start=True))
+        await self._until_done(lambda: self.positions(take_over=True))
+
+    async def run(self) -> None:
+        """Compare for ever."""
+        while True:
+            await asyncio.sleep(self._settings.reconcile_s)
+            try:
+                await self.once()
+                self._runs.inc()
+            except VenueCallError as error:
+                self._note(error)
+                self._failures.inc()
+                log.warning("reconciliation: %s", error)
+
+    async def once(self) -> None:
+        """One full comparison. Raises VenueCallError."""
+        for symbol in self._symbols():
+            await self.sweep(symbol)
+        await self.balances()
+        await self.positions()
+
+    async def after_gap(self) -> None:
+        """The user stream was away: everything that it would have said. Raises VenueCallError."""
+        for symbol in self._symbols():
+            await self.sweep(symbol)
+
+    async def fetch_missing_fills(self) -> None:
+        """Ask for trades where the venue reported more filled than came. Raises VenueCallError."""
+        for symbol in missing_fills(self._ledger.open.values()):
+            if symbol in self._instruments:
+                async with self._sweeping:
+                    await self._trades(symbol)
+
+    # One symbol.
+
+    async def sweep(self, symbol: str, *, at_start: bool = False) -> None:
+        """Open orders and trades of one symbol. Raises VenueCallError."""
+        async with self._sweeping:
+            asked_mono = self._clock.mono_ns()
+            await self._afford(1)
+            listed = await self._rest.open_orders(symbol)
+            for order in listed:
+                self._take(order)
+            names = {o.clientOrderId for o in listed}
+            for mine in self._ledger.open_of(symbol=symbol):
+                if mine.client_order_id in names or mine.state is OrderState.UNKNOWN:
+                    continue
+                recent = mine.stamps.sent_mono_ns > asked_mono - _SETTLE_NS
+                if at_start or not (recent or self._path.awaits_answer(mine.client_order_id)):
+                    await self._ask(mine)
+            await self._trades(symbol)
+            self._path.flush()
+
+    async def _ask(self, order: OrderMachine) -> None:
+        """An order that we hold to be open and that the venue does not list."""
+        client_id = order.client_order_id
+        await self._afford(1)
+        try:
+            self._take(await self._rest.query(order.symbol, client_id))
+            self._absent.pop(client_id, None)
+        except VenueCallError as error:
+            if error.code != _NOT_FOUND:
+                raise
+            if not order.venue_order_id:
+                self._ledger.advance(order, OrderState.UNKNOWN, self._clock.wall_ns(), error.message, error.code)
+                return
+            self._absent[client_id] += 1
+            if self._absent[client_id] < self._settings.unknown_queries:
+                return
+            # It was there and is gone from the venue's history: it cannot trade any more.
+            self._absent.pop(client_id)
+            self._alert(
+                Severity.WARNING, "order-vanished", f"the venue no longer knows {client_id}; it counts as expired"
+            )
+            gone = Report(
+                order.venue_order_id, OrderState.EXPIRED, order.cum_lots, order.average_price, order.update_ms
+            )
+            self._ledger.on_fact(
+                VenueFact(symbol=order.symbol, client_order_id=client_id, report=gone), self._clock.wall_ns()
+            )
+
+    async def _trades(self, symbol: str) -> None:
+        instrument = self._instruments[symbol]
+        last = self._ledger.last_trade_id.get(symbol, 0)
+        # A little overlap: the stream may have brought a later trade and lost an earlier one.
+        from_id = max(0, last - 100) if last else None
+        while True:
+            await self._afford(5)
+            page = await self._rest.user_trades(
+                symbol,
+                from_id=from_id,
+                start_time_ms=None if from_id is not None else self.trades_since_ms,
+                limit=_PAGE,
+            )
+            for line in page:
+                if self._ledger.knows_trade(symbol, line.id):
+                    continue
+                trade = trade_of_list(line, instrument)
+                order = self._ledger.order_of_trade(trade)
+                if order is None:
+                    await self._afford(1)
+                    order = self._take(await self._rest.query_by_venue_id(symbol, line.orderId))
+                if order is not None:
+                    self._ledger.on_trade(trade, order, self._clock.wall_ns())
+            self._path.flush()
+            if len(page) < _PAGE:
+                return
+            from_id = page[-1].id + 1
+
+    async def _orders_since(self, symbol: str, start_ms: int) -> None:
+        """Everything sent since, whatever became of it: what a former life did not live to journal."""
+        order_id: int | None = None
+        while True:
+            await self._afford(5)
+            page = await self._rest.all_orders(
+                symbol, order_id=order_id, start_time_ms=None if order_id is not None else start_ms, limit=_PAGE
+            )
+            for order in page:
+                if order.clientOrderId in self._ledger.orders or is_ours(order.clientOrderId):
+                    self._take(order)
+            self._path.flush()
+            if len(page) < _PAGE:
+                return
+            order_id = page[-1].orderId + 1
+
+    def _take(self, order: VenueOrder) -> OrderMachine | None:
+        try:
+            fact = fact_of_order(order, self._instruments[order.symbol])
+        except (TickmeshError, KeyError, ValueError) as error:
+            self._alert(
+                Severity.WARNING, "venue-answer", f"order {order.clientOrderId} of the venue makes no sense: {error}"
+            )
+            return None
+        found = self._ledger.on_fact(fact, self._clock.wall_ns())
+        self._path.flush()
+        return found
+
+    # UNKNOWN.
+
+    def watch_unknown(self) -> None:
+        """Start asking for every order that is UNKNOWN and not asked for yet."""
+        fresh, self._effects.on_unknown = self._effects.on_unknown, []
+        for order in fresh:
+            if order.client_order_id not in self._resolving and order.state is OrderState.UNKNOWN:
+                self._resolving.add(order.client_order_id)
+                self._path.spawn(self._resolve(order))
+
+    async def _resolve(self, order: OrderMachine) -> None:
+        spacing = self._settings.unknown_spacing_s
+        client_id, wait_s, misses = order.client_order_id, spacing / 8, 0
+        self._alert(Severity.WARNING, "order-unknown", f"{client_id} is UNKNOWN ({order.reason}); asking the venue")
+        try:
+            while order.state is OrderState.UNKNOWN:
+                await asyncio.sleep(wait_s)
+                wait_s = min(max(wait_s * 2, spacing), spacing * 8)
+                try:
+                    await self._afford(1)
+                    self._take(await self._rest.query(order.symbol, client_id))
+                    misses = 0
+                except VenueCallError as error:
+                    self._note(error)
+                    if error.code != _NOT_FOUND or error.outcome is not Outcome.REJECTED:
+                        continue
+                    misses += 1
+                    if misses >= self._settings.unknown_queries and await self._not_listed(order):
+                        reason = f"the venue has no such order: {misses} queries and its order list agree"
+                        self._ledger.advance(order, OrderState.REJECTED, self._clock.wall_ns(), reason, _NOT_FOUND)
+                        self._path.flush()
+        finally:
+            self._resolving.discard(client_id)
+
+    async def _not_listed(self, order: OrderMachine) -> bool:
+        """Whether the venue's own list since the order was made lacks it; takes the list's word when it does not."""
+        try:
+            await self._orders_since(order.symbol, order.created_ns // 1_000_000 - _MARGIN_MS)
+        except VenueCallError as error:
+            self._note(error)
+            return False
+        return order.state is OrderState.UNKNOWN
+
+    # The account.
+
+    async def balances(self) -> None:
+        """Equity and what is available. Raises VenueCallError."""
+        await self._afford(5)
+        account = await self._rest.account()
+        try:
+            self._view.on_balances(account.totalMarginBalance, account.availableBalance)
+        except NotFiniteError as error:
+            self._alert(Severity.CRITICAL, "balance", str(error))
+
+    async def positions(self, *, take_over: bool = False) -> None:
+        """Compare positions; a difference seen twice running is corrected. Raises VenueCallError."""
+        fills = self._effects.fills
+        await self._afford(5)
+        listed = await self._rest.positions()
+        if not take_over and (fills != self._effects.fills or missing_fills(self._ledger.open.values())):
+            return  # something traded while we asked: the two are not of one moment
+        theirs: dict[tuple[str, str], int] = {}
+        for p in listed:
+            instrument = self._instruments.get(p.symbol)
+            if instrument is None:
+                self._view.set_foreign_exposure(p.symbol, p.notional)
+                continue
+            theirs[(p.symbol, p.positionSide)] = instrument.to_lots(p.positionAmt)
+            if take_over:
+                self._view.set_position(
+                    p.symbol, theirs[(p.symbol, p.positionSide)], PositionSide(p.positionSide), p.entryPrice
+                )
+        if take_over:
+            return
+        corrected = False
+        for symbol, view in self._view.symbols.items():
+            for side in ("LONG", "SHORT") if self._view.hedge_mode else ("BOTH",):
+                mine, venue = view.leg(PositionSide(side)).position_lots, theirs.get((symbol, side), 0)
+                if mine == venue:
+                    self._differed.pop((symbol, side), None)
+                    continue
+                self._differed[(symbol, side)] += 1
+                if self._differed[(symbol, side)] >= 2:
+                    corrected = True
+                    self._correct(symbol, side, mine, venue)
+        if not corrected and not self._differed:
+            self._corrections = 0
+
+    def _correct(self, symbol: str, side: str, mine: int, venue: int) -> None:
+        self._mismatches.inc()
+        self._corrections += 1
+        self._differed.pop((symbol, side))
+        self._view.set_position(symbol, venue, PositionSide(side))
+        text = f"position {symbol} {side} was {mine} lots here and {venue} at the venue; the venue's is used"
+        self._alert(Severity.CRITICAL, "position-mismatch", text)
+        if self._corrections >= self._settings.mismatch_halt:
+            self._halt(text)
+
+    # Shared.
+
+    def _symbols(self) -> list[str]:
+        return [s for s in self._instruments if s in self._view.symbols]
+
+    async def _afford(self, weight: int) -> None:
+        while wait_s := self._budget.wait_for_query_s(weight, self._clock.mono_ns()):
+            await asyncio.sleep(min(wait_s, 5.0))
+        self._budget.spent(weight, self._clock.mono_ns())
+
+    def _note(self, error: VenueCallError) -> None:
+        self._path.note_usage()
+        if error.outcome is Outcome.RATE_LIMITED:
+            self._path.note_limited(error)
+
+    async def _until_done(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Repeat until the venue answers; only for reads, which are safe to repeat."""
+        while True:
+            try:
+                result = await work()
+            except VenueCallError as error:
+                self._note(error)
+                self._service.health.require("venue", f"the venue does not answer: {error}")
+                log.warning("start-up: %s; trying again", error)
+                await asyncio.sleep(_RETRY_S)
+            else:
+                self._path.note_usage()
+                self._service.health.satisfy("venue")
+                return result
