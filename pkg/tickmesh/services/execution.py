@@ -124,6 +124,7 @@ class _Desk:
         for symbol in venue.symbols:
             await bus.subscribe(subjects.book(venue.name, symbol), self.path.on_book)
             await bus.subscribe(subjects.mark(venue.name, symbol), self._on_mark)
+            await self._latest_market(symbol)
         self._task(self.stream.run(), "user-stream")
         await self.reconciler.start(newest_ns, oldest_ns)
         self.path.flush()
@@ -226,10 +227,22 @@ class _Desk:
 
     # What comes in.
 
+    async def _latest_market(self, symbol: str) -> None:
+        """What the stream still holds, so that a restart need not wait for the next mark."""
+        name, bus = self.service.settings.venue.name, self.service.bus
+        book = await bus.last("MD", subjects.book(name, symbol))
+        if book is not None:
+            self.path.on_book(subjects.book(name, symbol), book)
+        mark = await bus.last("MD", subjects.mark(name, symbol))
+        if mark is not None:
+            self._on_mark(subjects.mark(name, symbol), mark)
+
     def _on_mark(self, subject: str, payload: bytes) -> None:
+        clock = self.service.clock
         try:
             mark = decode(MarkPrice, payload)
-            self.view.on_mark(mark.symbol, mark.mark_price, self.service.clock.mono_ns())
+            age_ns = max(0, clock.wall_ns() - mark.publish_ns) if mark.publish_ns else 0
+            self.view.on_mark(mark.symbol, mark.mark_price, clock.mono_ns() - age_ns)
         except (msgspec.DecodeError, NotFiniteError) as error:
             log.warning("mark price on %s is unusable: %s", subject, error)
 
