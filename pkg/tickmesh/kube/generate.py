@@ -1,0 +1,33 @@
+"""Write the CRDs to the folders that ship them: ``python -m tickmesh.kube.generate [ROOT]``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from tickmesh.kube.crds import all_definitions
+
+_HEADER = "# Generated from pkg/tickmesh/kube/crds.py by `make crds`; change it there.\n"
+
+
+def rendered() -> dict[str, str]:
+    """Every generated file as text, by its path under the root."""
+    files = {}
+    for name, definition in all_definitions().items():
+        body = _HEADER + yaml.safe_dump(definition, sort_keys=False, width=120)
+        files[f"k8s/crds/{name}"] = body
+        files[f"charts/tickmesh-crds/templates/{name}"] = body
+    return files
+
+
+def main(root: Path) -> None:
+    for path, body in rendered().items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(body, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "."))
