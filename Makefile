@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test native check lock clean help
+.PHONY: run test native check envtest crds lock clean help
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -33,6 +33,12 @@ check: $(STAMP) ## format, lint, types, layers
 	@$(BIN)/ruff check pkg tests cmd
 	@PYTHONPATH=pkg $(BIN)/lint-imports
 	@$(BIN)/mypy
+
+envtest: ## build etcd and kube-apiserver into the user's cache (once; needs Go)
+	@tools/envtest/build.sh
+
+crds: $(STAMP) ## write the custom resource definitions again
+	@PYTHONPATH=pkg $(BIN)/python -m tickmesh.kube.generate .
 
 lock: ## pin the dependencies again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --extra dev --extra build pyproject.toml -o requirements.lock

@@ -213,7 +213,7 @@ def circuit_breaker() -> dict[str, Any]:
         "What it stands before.",
         {
             "kind": choice(
-                "VenueREST and VenueWebSocket: the venue's two doors. Database, Cache, Bus: ours. Strategy and Account: "
+                "VenueREST and VenueWebSocket: the venue's two doors. Database, Cache, Bus: ours. Strategy, Account: "
                 "trading of the one named. Everything: all trading.",
                 "VenueREST",
                 "VenueWebSocket",
