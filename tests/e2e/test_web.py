@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.desk import Desk, desk, publish_alert, publish_market
 from tests.e2e import browser as browsers
 from tests.e2e.browser import Browser
+from tests.gateway_desk import Desk, desk, publish_alert, publish_market
 
 from tickmesh.domain.messages import Control, decode
 

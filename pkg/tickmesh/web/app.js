@@ -56,7 +56,9 @@ function draw() {
 }
 
 function charts(price, orders) {
-  const points = mids[chosen] || [], from = nowMs - spanMs;
+  const points = mids[chosen] || [];
+  // A young run fills the chart too, from twenty seconds on.
+  const from = Math.max(nowMs - spanMs, Math.min(points.length ? points[0][0] : nowMs, nowMs - 20000));
   const first = points.find((p) => p[0] >= from), last = points[points.length - 1];
   panel.quote(price, first && last ? (last[1] / first[1] - 1) * 100 : 0);
   const fills = Object.values(state.fills).filter((f) => f.symbol === chosen && f.price !== null).map((f) => ({ at: f.exchange_ns / 1e6, price: Number(f.price), side: f.side }));
