@@ -43,7 +43,7 @@ def aggregate(proposals: list[Proposal], *, limit: int) -> Aggregated:
     dropped: list[tuple[Proposal, str]] = []
     for proposal in proposals:
         signal = proposal.signal
-        if signal.quote:
+        if signal.quote or signal.withdraw:
             key = (proposal.strategy, signal.symbol, signal.quote)
             if key in quotes:
                 dropped.append((quotes[key], "a later signal speaks for the same quote"))

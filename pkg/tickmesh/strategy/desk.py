@@ -313,8 +313,8 @@ class Desk:
         immediate = signal.urgency is Urgency.IMMEDIATE
         order = WorkingOrder(
             client_order_id=client_order_id(self.name, identity), intent_id=identity, symbol=signal.symbol,
-            side=signal.side, price_ticks=price_ticks, qty_lots=qty_lots, slot=slot, placed_ns=now.now_ns,
-            placed_mono_ns=now.now_mono_ns, correlation_id=identity,
+            side=signal.side, price_ticks=price_ticks, qty_lots=qty_lots, slot=slot, urgency=signal.urgency,
+            placed_ns=now.now_ns, placed_mono_ns=now.now_mono_ns, correlation_id=identity,
             rest_until_mono_ns=0 if signal.quote else now.now_mono_ns + signal.rest_ns,
         )  # fmt: skip
         small = signal.reduce_only and price_ticks * qty_lots < least_worth(instrument)
@@ -448,7 +448,7 @@ def _serves(order: WorkingOrder, signal: Signal, price_ticks: int) -> bool:
     if order.side is not signal.side:
         return False
     if not signal.quote:
-        return True
+        return signal.urgency <= order.urgency
     return order.price_ticks == price_ticks and order.open_lots <= signal.qty_lots <= 2 * order.open_lots
 
 

@@ -157,8 +157,6 @@ def check_signal(signal: Signal) -> str:
         return f"strength is {signal.strength!r}; it must lie in (0, 1]"
     if not isinstance(signal.quote, str) or not _QUOTE.fullmatch(signal.quote) or signal.quote == "d":
         return f"quote is {signal.quote!r}; it must be at most 16 letters, digits, - and _, and not d"
-    if signal.withdraw and not signal.quote:
-        return "withdraw needs the name of a quote"
     return ""
 
 

@@ -29,7 +29,8 @@ class Signal(msgspec.Struct, frozen=True, kw_only=True):
     ``strength`` in (0, 1] ranks signals of equal urgency. ``price_ticks`` 0 means the best price of the own side
     (a maker's), or of the other side when the urgency is IMMEDIATE. A signal with ``quote`` names a standing order:
     the next signal with the same symbol and quote replaces it, an equal one leaves it alone, ``withdraw`` takes it
-    away. A signal without ``quote`` is directional: opposing ones net out, and its order rests ``rest_ns`` at most.
+    away. A signal without ``quote`` is directional: opposing ones net out, its order rests ``rest_ns`` at most, and a
+    more urgent one of the same side replaces it.
     ``ttl_ns`` is how old the intent may get before it is sent.
     """
 

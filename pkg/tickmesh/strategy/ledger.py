@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from tickmesh.domain.enums import OrderState, Side
+from tickmesh.domain.enums import OrderState, Side, Urgency
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import FillEvent, OrderEvent
 from tickmesh.strategy.interface import Position
@@ -43,6 +43,7 @@ class WorkingOrder(msgspec.Struct, kw_only=True):
     price_ticks: int
     qty_lots: int
     slot: str = DIRECTIONAL
+    urgency: Urgency = Urgency.PASSIVE
     cum_lots: int = 0
     filled_lots: int = 0
     state: OrderState = OrderState.NEW

@@ -43,11 +43,7 @@ class OnStale(StrEnum):
     KEEP = "Keep"
 
 
-class _Spec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    pass
-
-
-class PluginRef(_Spec):
+class PluginRef(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """Where the class is: exactly one of an entry point of group ``tickmesh.strategies``, ``package.module:Class``,
     or a single file (``path.py`` or ``path.py:Class``, relative to the resource)."""
 
@@ -56,7 +52,7 @@ class PluginRef(_Spec):
     file: str = ""
 
 
-class Limits(_Spec):
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """Bounds on one strategy, enforced before an intent is made. Quantities are in base currency, money in quote.
 
     ``max_position`` is per symbol and includes open orders. ``cool_down_ms`` is the least time between two new
@@ -70,7 +66,7 @@ class Limits(_Spec):
     max_orders_per_second: int = 10
 
 
-class StrategySpec(_Spec):
+class StrategySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
     """The ``spec`` of the resource; empty ``venue``, ``account`` and ``symbols`` mean the ones of the settings."""
 
     plugin: PluginRef
@@ -233,7 +229,7 @@ def _line(node: yaml.Node | None, field: str) -> int:
     """Line (from 1) of a dotted path in a document, or of the nearest parent that is there."""
     if node is None:
         return 0
-    line = node.start_mark.line + 1
+    line: int = node.start_mark.line + 1
     for part in re.findall(r"[^.\[\]]+", field):
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
