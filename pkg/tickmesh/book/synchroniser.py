@@ -67,6 +67,11 @@ class Synchroniser:
         """Whether only a snapshot can help: we have none, or a gap made it useless."""
         return not self.synchronised and not self._waiting_for_first
 
+    @property
+    def buffered(self) -> int:
+        """Diffs that wait for a snapshot."""
+        return len(self._buffer)
+
     def disconnect(self) -> None:
         """The stream broke: what comes next is not a continuation. Levels stay as the last known ones."""
         self.synchronised = False

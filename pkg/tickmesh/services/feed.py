@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Coroutine
 from typing import Any
@@ -18,24 +17,23 @@ from aiohttp import web
 
 from tickmesh.book.replica import BookReplica
 from tickmesh.bus.ring import RingWriter
-from tickmesh.domain.errors import ConfigError, DependencyError, MalformedFrameError, TickmeshError
+from tickmesh.domain.errors import DependencyError, MalformedFrameError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import MarkPrice, Trade
 from tickmesh.observe.admin import json_response
+from tickmesh.services.feed_connection import FeedConnection
 from tickmesh.services.feed_outlet import Outlet
-from tickmesh.services.instruments import publish_instrument
+from tickmesh.services.feed_snapshots import FeedSnapshots
 from tickmesh.services.service import Service
 from tickmesh.settings.feed import FeedSettings
-from tickmesh.venues.binance_usdm.codec_market import stream_names
+from tickmesh.venues.binance_usdm.codec_market import DepthSnapshot
 from tickmesh.venues.binance_usdm.market_intake import Market, MarketIntake
-from tickmesh.venues.binance_usdm.market_rest import MarketRest, VenueRefusedError
-from tickmesh.venues.binance_usdm.market_session import MarketSession, backoff_s
+from tickmesh.venues.binance_usdm.market_rest import MarketRest
 
 log = logging.getLogger("tickmesh.feed")
 
 _WATCH_S = 0.1
-_BACKOFF_MAX_S = 60.0
-_MASKED_BYTES = 160
+_SHOWN_BYTES = 160
 
 
 async def run(service: Service) -> None:
@@ -60,71 +58,60 @@ class Feed:
         metrics = service.metrics
         self._events = metrics.counter("events_total", "well-formed market frames of our symbols")
         self._gaps = metrics.counter("gaps_total", "holes found in a depth sequence")
-        self._resyncs = metrics.counter("resyncs_total", "snapshots put to use")
         self._connects = metrics.counter("connects_total", "connections made to the market stream")
         self._disconnects = metrics.counter("disconnects_total", "connections lost")
-        self._paused = metrics.counter(
-            "reading_paused_total", "times that the socket was not read because we were behind"
-        )
+        self._paused = metrics.counter("reading_paused_total", "times that the socket was left unread for being behind")
         self._missing = metrics.counter("trades_missing_total", "trade ids that the venue's stream jumped over")
+        self._late = metrics.counter("trades_late_total", "trades that came after a later one")
         self._duplicates = metrics.counter("trades_duplicate_total", "trades that came twice and were dropped")
+        self._foreign = metrics.counter("other_symbols_total", "frames of symbols that we did not ask for")
         self._queue_gauge = metrics.gauge("queue_frames", "frames that wait to be handled")
         self._stale_gauge = metrics.gauge("books_stale", "books that are not right now")
         self._queue: deque[tuple[bytes, int]] = deque()
+        self._batch, self._queue_frames = self._keys.batch_frames, self._keys.queue_frames
         self._scheduled = False
         self._malformed_kinds: set[str] = set()
-        self._wanted: dict[str, asyncio.Event] = {}
         self._ring: RingWriter | None = None
+        self._snapshots: FeedSnapshots | None = None
+        self._connection: FeedConnection | None = None
         self._intake = MarketIntake(self._venue, {}, self)
         self._outlet = Outlet(
             self._venue,
             service.bus,
             service.clock,
             metrics,
-            ring=None,
             queue_trades=self._keys.queue_trades,
             epoch=service.clock.wall_ns(),
         )
 
     async def run(self) -> None:
-        service, keys = self._service, self._keys
-        if service.settings.local.transport == "shm":
-            self._ring = RingWriter(
-                service.settings.local.data_dir, slots=keys.ring_slots, slot_bytes=keys.ring_slot_bytes
+        """Connect, follow, drain."""
+        service, settings = self._service, self._service.settings
+        if settings.local.transport == "shm":
+            self._ring = self._outlet.ring = RingWriter(
+                settings.local.data_dir, slots=self._keys.ring_slots, slot_bytes=self._keys.ring_slot_bytes
             )
-            self._outlet.ring = self._ring
-        async with MarketRest(service.settings.venue.rest_url, timeout_s=keys.rest_timeout_s) as rest:
-            instruments = await self._until_stopping(self._instruments(rest))
+        async with MarketRest(settings.venue.rest_url, timeout_s=self._keys.rest_timeout_s) as rest:
+            snapshots = self._snapshots = FeedSnapshots(service, rest, self._on_snapshot)
+            instruments = await self._until_stopping(snapshots.instruments())
             if instruments is None:
                 return
-            for instrument in instruments.values():
-                self._intake.markets[instrument.symbol] = self._market(instrument)
-                self._wanted[instrument.symbol] = asyncio.Event()
-            self._session = self._new_session()
-            tasks = [asyncio.create_task(self._session.run(), name="session")]
-            tasks += [
-                asyncio.create_task(self._snapshots(m, rest), name=f"snapshots:{s}")
-                for s, m in self._intake.markets.items()
-            ]
-            tasks += [asyncio.create_task(self._watch(), name="watch")]
-            try:
-                service.health.set_started()
-                log.info("following %s of %s", ", ".join(instruments), self._venue)
-                stop = asyncio.create_task(service.stopping.wait())
-                await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
-                stop.cancel()
-                for task in tasks:
-                    if task.done():
-                        task.result()
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            for symbol, instrument in instruments.items():
+                self._intake.markets[symbol] = self._market(instrument)
+            connection = self._connection = FeedConnection(
+                self._keys, settings.venue, self._intake, self, service.metrics
+            )
+            service.health.set_started()
+            log.info("following %s of %s", ", ".join(instruments), self._venue)
+            await self._work_until_stopping(
+                connection.run(), self._watch(), *(snapshots.follow(m) for m in self._intake.markets.values())
+            )
         await self._drain()
 
     def close(self) -> None:
         """Give back what the operating system lent us."""
         if self._ring is not None:
+            self._outlet.ring = None
             self._ring.close()
             self._ring = None
 
@@ -135,11 +122,12 @@ class Feed:
         self._intake.on_connected()
 
     def on_frame(self, frame: bytes, mono_ns: int, last: bool) -> bool:
+        """Queue a frame, and handle what is queued at the end of what the socket had; False when there is too much."""
         queue = self._queue
         queue.append((frame, mono_ns))
         if last and not self._scheduled:
             self._work()
-        if len(queue) >= self._keys.queue_frames:
+        if len(queue) >= self._queue_frames:
             self._paused.value += 1
             return False
         return True
@@ -153,15 +141,16 @@ class Feed:
     def _work(self) -> None:
         """Handle a batch of frames in order of arrival, publish, and come back for the rest after everybody else."""
         queue, take = self._queue, self._intake.on_frame
-        for _ in range(min(len(queue), self._keys.batch_frames)):
+        for _ in range(min(len(queue), self._batch)):
             frame, mono_ns = queue.popleft()
             take(frame, mono_ns)
         self._outlet.flush()
         self._scheduled = bool(queue)
         if queue:
             asyncio.get_running_loop().call_soon(self._work)
-        if self._session.paused and len(queue) < self._keys.queue_frames // 2:
-            self._session.resume()
+        connection = self._connection
+        if connection is not None and connection.current.paused and len(queue) < self._queue_frames // 2:
+            connection.current.resume()
 
     def _work_off(self) -> None:
         queue, take = self._queue, self._intake.on_frame
@@ -173,110 +162,49 @@ class Feed:
     def on_trade(self, trade: Trade) -> None:
         self._outlet.trade(trade)
 
-    def on_mark(self, mark: MarkPrice) -> None:
-        self._outlet.mark(mark, self._mono_ns())
+    def on_mark(self, mark: MarkPrice, mono_ns: int) -> None:
+        self._outlet.mark(mark, mono_ns)
 
     def on_dirty(self, market: Market) -> None:
         self._outlet.dirty(market)
 
     def on_gap(self, market: Market) -> None:
         self._gaps.inc()
-        log.warning(
-            "%s: gap in the depth sequence after %d; asking for a snapshot",
-            market.symbol,
-            market.replica.synchroniser.last_id,
-        )
+        last_id = market.replica.synchroniser.last_id
+        log.warning("%s: gap in the depth sequence after %d; asking for a snapshot", market.symbol, last_id)
 
     def on_needs_snapshot(self, market: Market) -> None:
-        self._wanted[market.symbol].set()
+        if self._snapshots is not None:
+            self._snapshots.want(market.symbol)
 
     def on_malformed(self, error: Exception, frame: bytes) -> None:
         kind = error.kind if isinstance(error, MalformedFrameError) else type(error).__name__
         self._service.metrics.counter("malformed_total", "frames that were not what they should be", kind=kind).inc()
         if kind not in self._malformed_kinds:
             self._malformed_kinds.add(kind)
-            shown = frame[:_MASKED_BYTES].decode(errors="backslashreplace")
+            # The log's formatter masks what looks like a secret.
+            shown = frame[:_SHOWN_BYTES].decode(errors="backslashreplace")
             log.error("skipped a frame (%s); more of this kind are only counted: %s", error, shown)
+
+    def _on_snapshot(self, market: Market, snapshot: DepthSnapshot) -> bool:
+        self._work_off()  # diffs that wait in our own queue belong before it
+        used = self._intake.on_snapshot(market, snapshot, self._mono_ns())
+        self._outlet.flush()
+        return used
 
     # -- tasks ------------------------------------------------------------------------------------------
 
-    def _new_session(self) -> MarketSession:
-        keys, venue = self._keys, self._service.settings.venue
-        return MarketSession(
-            venue.stream_url,
-            stream_names(
-                list(self._intake.markets), keys.depth_stream, "bookTicker", keys.trade_stream, keys.mark_stream
-            ),
-            self,
-            first_s=keys.reconnect_first_s,
-            base_s=keys.reconnect_base_s,
-            max_s=keys.reconnect_max_s,
-            ping_interval_s=keys.ping_interval_s,
-            ping_timeout_s=keys.ping_timeout_s,
-        )
-
     def _market(self, instrument: Instrument) -> Market:
         keys = self._keys
-        return Market(
-            instrument,
-            BookReplica(
-                self._venue,
-                instrument.symbol,
-                depth=keys.book_depth,
-                flow_half_life_ns=keys.flow_half_life_ms * 1_000_000,
-                volatility_interval_ns=keys.volatility_interval_ms * 1_000_000,
-                volatility_half_life_ns=int(keys.volatility_half_life_s * 1e9),
-            ),
+        replica = BookReplica(
+            self._venue,
+            instrument.symbol,
+            depth=keys.book_depth,
+            flow_half_life_ns=keys.flow_half_life_ms * 1_000_000,
+            volatility_interval_ns=keys.volatility_interval_ms * 1_000_000,
+            volatility_half_life_ns=int(keys.volatility_half_life_s * 1e9),
         )
-
-    async def _instruments(self, rest: MarketRest) -> dict[str, Instrument]:
-        """What the venue lists of our symbols, published; waits for the venue and the bus as long as it takes."""
-        attempt = 0
-        while True:
-            try:
-                listed = await rest.instruments(self._venue)
-                symbols = self._service.settings.venue.symbols
-                unknown = [symbol for symbol in symbols if symbol not in listed]
-                if unknown:
-                    raise ConfigError(
-                        f"{self._venue} does not list {', '.join(unknown)}; correct TICKMESH_VENUE__SYMBOLS "
-                        f"(it lists {', '.join(sorted(listed)[:8])}{' ...' if len(listed) > 8 else ''})"
-                    )
-                found = {symbol: listed[symbol] for symbol in symbols}
-                for instrument in found.values():
-                    await publish_instrument(self._service.bus, instrument)
-                return found
-            except (DependencyError, MalformedFrameError) as error:
-                wait_s = self._wait_s(attempt, error)
-                self._service.health.require("venue", str(error))
-                log.warning("%s; trying again in %.1f s", error, wait_s)
-                attempt += 1
-                await asyncio.sleep(wait_s)
-            else:
-                self._service.health.satisfy("venue")
-
-    async def _snapshots(self, market: Market, rest: MarketRest) -> None:
-        """Fetch a snapshot whenever the book needs one."""
-        wanted, synchroniser, attempt = self._wanted[market.symbol], market.replica.synchroniser, 0
-        while True:
-            await wanted.wait()
-            wanted.clear()
-            while synchroniser.needs_snapshot:
-                try:
-                    snapshot = await rest.depth(market.symbol, self._keys.snapshot_limit)
-                    used = self._intake.on_snapshot(market, snapshot, self._mono_ns())
-                    self._outlet.flush()
-                    self._resyncs.value += used
-                    attempt = 0
-                    if not synchroniser.needs_snapshot:
-                        break
-                    wait_s = self._keys.snapshot_interval_s
-                except (DependencyError, MalformedFrameError) as error:
-                    wait_s = self._wait_s(attempt, error)
-                    attempt += 1
-                    log.warning("%s: no snapshot (%s); trying again in %.1f s", market.symbol, error, wait_s)
-                await asyncio.sleep(wait_s)
-            await asyncio.sleep(self._keys.snapshot_interval_s)
+        return Market(instrument, replica)
 
     async def _watch(self) -> None:
         """Housekeeping: silence, counters, readiness, and what waited for the bus."""
@@ -285,41 +213,57 @@ class Feed:
         while True:
             await asyncio.sleep(_WATCH_S)
             stale = self._intake.watch(self._mono_ns(), stale_after_ns)
-            self._outlet.flush()
+            self._outlet.catch_up()
+            if not self._scheduled:
+                self._outlet.flush()
             self._outlet.resync_clocks()
-            self.count()
+            self._count()
             self._stale_gauge.set(stale)
             without = [s for s, m in markets.items() if m.replica.synchroniser.needs_snapshot]
             if without:
                 health.require("books", f"no depth snapshot is in use for {', '.join(without)}")
             else:
                 health.satisfy("books")
-            if not stale:
-                self._session.healthy()
+            if not stale and self._connection is not None:
+                self._connection.current.healthy()
 
-    def count(self) -> None:
-        """Bring the metrics up to date."""
+    def _count(self) -> None:
         intake = self._intake
         self._events.value = intake.events
-        self._missing.value = intake.missing_trades
-        self._duplicates.value = intake.duplicate_trades
+        self._missing.value, self._late.value = intake.missing_trades, intake.late_trades
+        self._duplicates.value, self._foreign.value = intake.duplicate_trades, intake.other_symbols
         self._queue_gauge.set(len(self._queue))
 
     async def _drain(self) -> None:
         """Hand over what is left, for a bounded time."""
         self._work_off()
         self._outlet.flush()
-        deadline = asyncio.get_running_loop().time() + self._keys.drain_s
-        while self._outlet.waiting and asyncio.get_running_loop().time() < deadline:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._keys.drain_s
+        while self._outlet.waiting and loop.time() < deadline:
             await asyncio.sleep(0.02)
-            self._outlet.flush()
-        self.count()
+            self._outlet.catch_up()
+        self._count()
         if self._outlet.waiting:
             log.error("%d messages are left that the bus did not take", self._outlet.waiting)
         try:
             await self._service.bus.flush()
         except DependencyError as error:
             log.warning("%s", error)
+
+    async def _work_until_stopping(self, *work: Coroutine[Any, Any, None]) -> None:
+        """Run ``work`` until the service is told to stop; what fails ends the service."""
+        tasks = [asyncio.create_task(one) for one in work]
+        stop = asyncio.create_task(self._service.stopping.wait())
+        try:
+            await asyncio.wait([stop, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        finally:
+            for pending in (stop, *tasks):
+                pending.cancel()
+            await asyncio.gather(stop, *tasks, return_exceptions=True)
 
     async def _until_stopping(self, work: Coroutine[Any, Any, dict[str, Instrument]]) -> dict[str, Instrument] | None:
         task = asyncio.create_task(work)
@@ -330,24 +274,18 @@ class Feed:
         finally:
             task.cancel()
             stop.cancel()
-
-    def _wait_s(self, attempt: int, error: TickmeshError) -> float:
-        asked_s = error.retry_after_s if isinstance(error, VenueRefusedError) else 0.0
-        keys = self._keys
-        wait_s = backoff_s(
-            attempt, keys.reconnect_first_s, keys.reconnect_base_s, keys.reconnect_max_s, random.random()
-        )
-        return max(asked_s, wait_s)
+            await asyncio.gather(task, stop, return_exceptions=True)
 
     # -- admin ------------------------------------------------------------------------------------------
 
     async def show_book(self, request: web.Request) -> web.StreamResponse:
         """``GET /book/{symbol}?depth=N``: exact decimals as text, best first; depth 0 is the whole book."""
-        market = self._intake.markets.get(request.match_info["symbol"].upper())
+        symbol = request.match_info["symbol"].upper()
+        market = self._intake.markets.get(symbol)
         if market is None:
-            return json_response({"error": f"this feed does not follow {request.match_info['symbol']}"}, status=404)
+            return json_response({"error": f"this feed does not follow {symbol[:40]}"}, status=404)
         text = request.query.get("depth", "20")
-        if not text.isdecimal() or len(text) > 6:
+        if not text.isascii() or not text.isdecimal() or len(text) > 6:
             return json_response({"error": "depth must be a whole number, 0 for the whole book"}, status=400)
         replica, grid = market.replica, market.instrument
         book, depth = replica.synchroniser.book, int(text)

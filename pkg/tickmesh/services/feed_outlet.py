@@ -36,12 +36,10 @@ class Ring(Protocol):
 class Outlet:
     """Owned by one task. ``epoch`` tells this life of the feed apart; ``seq`` counts per subject from 1."""
 
-    def __init__(
-        self, venue: str, bus: Bus, clock: Clock, metrics: Metrics, *, ring: Ring | None, queue_trades: int, epoch: int
-    ) -> None:
+    def __init__(self, venue: str, bus: Bus, clock: Clock, metrics: Metrics, *, queue_trades: int, epoch: int) -> None:
         self._venue = venue
         self._bus = bus
-        self.ring = ring
+        self.ring: Ring | None = None
         self._wall_ns, self._mono_ns = clock.wall_ns, clock.mono_ns
         self._wall_minus_mono_ns = clock.wall_ns() - clock.mono_ns()
         self._epoch = epoch

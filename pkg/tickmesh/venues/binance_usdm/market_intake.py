@@ -74,7 +74,7 @@ class Sink(Protocol):
 
     def on_trade(self, trade: Trade) -> None: ...
 
-    def on_mark(self, mark: MarkPrice) -> None: ...
+    def on_mark(self, mark: MarkPrice, mono_ns: int) -> None: ...
 
     def on_dirty(self, market: Market) -> None:
         """Its book changed for the first time since the last ``market.replica.update()``."""
@@ -286,7 +286,7 @@ class MarketIntake:
             next_funding_ns=m.T * _MS,
         )
         market.mark_ns = exchange_ns
-        self._sink.on_mark(mark)
+        self._sink.on_mark(mark, mono_ns)
 
     def _answer(self, message: MarketFrame | Reply, frame: bytes) -> None:
         if isinstance(message, Reply) and message.error is not None:

@@ -19,6 +19,7 @@ from picows import WSAutoPingStrategy, WSCloseCode, WSError, WSFrame, WSListener
 from tickmesh.venues.binance_usdm.codec_market import stream_path
 
 log = logging.getLogger(__name__)
+logging.getLogger("picows").setLevel(logging.WARNING)  # it reports every socket option at INFO
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 _TEXT, _CONTINUATION, _BINARY, _CLOSE = WSMsgType.TEXT, WSMsgType.CONTINUATION, WSMsgType.BINARY, WSMsgType.CLOSE
@@ -62,9 +63,22 @@ class MarketSession:
         self._ping_timeout_s = ping_timeout_s
         self._jitter = jitter
         self._transport: WSTransport | None = None
+        self._listener: _Listener | None = None
         self.paused = False
         self.attempts = 0
         self.connections = 0
+        self.connected_mono_ns = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the handshake is done and the connection has not ended."""
+        return self._transport is not None
+
+    def hand_over(self, receiver: Receiver) -> None:
+        """From now on frames go to ``receiver``."""
+        self._receiver = receiver
+        if self._listener is not None:
+            self._listener.take = receiver.on_frame
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -98,7 +112,7 @@ class MarketSession:
 
     async def _once(self) -> str:
         path, rest = stream_path(self._streams)
-        listener = _Listener(self)
+        listener = self._listener = _Listener(self, self._receiver)
         try:
             transport, _ = await ws_connect(
                 lambda: listener,
@@ -122,6 +136,7 @@ class MarketSession:
         finally:
             transport.disconnect(graceful=False)
             self._transport = None
+            self._listener = None
             self.paused = False
             self._receiver.on_disconnected(listener.reason)
         return listener.reason
@@ -130,6 +145,7 @@ class MarketSession:
         """The listener's handshake is done."""
         self._transport = transport
         self.connections += 1
+        self.connected_mono_ns = time.monotonic_ns()
         self.paused = False
         self._receiver.on_connected()
 
@@ -137,9 +153,9 @@ class MarketSession:
 class _Listener(WSListener):
     """picows calls this from the socket's data callback."""
 
-    def __init__(self, session: MarketSession) -> None:
+    def __init__(self, session: MarketSession, receiver: Receiver) -> None:
         self._session = session
-        self._on_frame = session._receiver.on_frame
+        self.take = receiver.on_frame
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self.reason = "the connection was lost"
@@ -151,7 +167,7 @@ class _Listener(WSListener):
         mono_ns = time.monotonic_ns()
         kind = frame.msg_type
         if kind == _TEXT and frame.fin:
-            if not self._on_frame(frame.get_payload_as_bytes(), mono_ns, frame.last_in_buffer):
+            if not self.take(frame.get_payload_as_bytes(), mono_ns, frame.last_in_buffer):
                 self._session.pause()
         elif kind in (_TEXT, _BINARY, _CONTINUATION):
             self._on_part(transport, frame, mono_ns)
@@ -171,7 +187,7 @@ class _Listener(WSListener):
             whole = b"".join(self._parts)
             self._parts.clear()
             self._parts_bytes = 0
-            if not self._on_frame(whole, mono_ns, frame.last_in_buffer):
+            if not self.take(whole, mono_ns, frame.last_in_buffer):
                 self._session.pause()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
@@ -179,6 +195,13 @@ class _Listener(WSListener):
 
 
 def backoff_s(attempt: int, first_s: float, base_s: float, max_s: float, jitter: float) -> float:
-    """Wait before reconnect number ``attempt`` (from 0): short once, then doubling, with up to 10 % on top."""
-    wait_s = first_s if attempt == 0 else min(max_s, base_s * 2 ** min(attempt - 1, 30))
+    """Wait before reconnect number ``attempt`` (from 0), with up to 10 % on top.
+
+    A few quick tries, doubling from ``first_s``, heal a restarted venue within a second or two; then ``base_s``
+    doubling to ``max_s``.
+    """
+    quick = 1
+    while quick < 16 and first_s * 2**quick < base_s:
+        quick += 1
+    wait_s = first_s * 2.0**attempt if attempt < quick else base_s * 2.0 ** min(attempt - quick, 30)
     return min(max_s, wait_s * (1.0 + 0.1 * jitter))
