@@ -97,8 +97,10 @@ async def simvenue(**settings: str) -> AsyncIterator[tuple[str, Process]]:
 class Running:
     """A feed in this process, with what it publishes."""
 
-    def __init__(self, service: Service, task: asyncio.Task[None]) -> None:
-        self.service, self.task = service, task
+    task: asyncio.Task[None]
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
         self.books: list[BookUpdate] = []
         self.trades: list[Trade] = []
         self.marks: list[MarkPrice] = []
@@ -122,9 +124,9 @@ class Running:
             self.alerts.append(subject)
 
     async def get(self, path: str) -> Any:
-        async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{self.service.admin.port}{path}") as response:
-                return await response.json()
+        url = f"http://127.0.0.1:{self.service.admin.port}{path}"
+        async with aiohttp.ClientSession() as session, session.get(url) as response:
+            return await response.json()
 
     async def stop(self) -> None:
         self.service.stopping.set()
@@ -147,10 +149,11 @@ async def running_feed(
     metrics, health = Metrics("feed"), Health()
     admin = AdminServer("127.0.0.1", admin_port, metrics, health)
     service = Service("feed", loaded, bus, SystemClock(), metrics, health, admin)
-    task = asyncio.create_task(feed.run(service))
-    running = Running(service, task)
+    running = Running(service)
     for subject in ("md.>", "alert.>"):
         await (listen or bus).subscribe(subject, running.take)
+    task = running.task = asyncio.create_task(feed.run(service))
+    await asyncio.sleep(0)  # it registers its routes before its first await
     await admin.start()
     try:
         if wait:
