@@ -133,6 +133,13 @@ class OrderLedger:
         order.steps += 1
         self._journal(order, Step(order.state, order.state), now_ns)
 
+    def complete_journal(self, now_ns: int) -> None:
+        """After ``restore``: journal what a fill's line implies and a former life did not live to say."""
+        for order in self.orders.values():
+            if order.journaled is not None and order.journaled != order.visible:
+                order.steps += 1
+                self._journal(order, Step(order.journaled[0], order.state), now_ns)
+
     # The venue.
 
     def on_fact(self, fact: VenueFact, now_ns: int) -> OrderMachine:

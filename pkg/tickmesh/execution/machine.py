@@ -94,16 +94,18 @@ class OrderMachine:
     state: OrderState = OrderState.NEW
     venue_order_id: int = 0
     cum_lots: int = 0
-    average_price: Decimal = ZERO
     filled_lots: int = 0
     reason: str = ""
     venue_code: int = 0
     update_ms: int = 0
     steps: int = 0
+    journaled: tuple[OrderState, int, Decimal] | None = None
+    """What the newest line of the journal says: state, cumulative lots, average price."""
     # The joined facts.
     _local: OrderState = OrderState.NEW
     _final: OrderState | None = None
     _final_ms: int = -1
+    _price: Decimal = ZERO
     _price_key: tuple[int, int] = (-1, -1)
     _qty_ms: int = -1
 
@@ -116,6 +118,16 @@ class OrderMachine:
     def missing_lots(self) -> int:
         """Lots that the venue reports filled and whose fills have not arrived."""
         return max(0, self.cum_lots - self.filled_lots)
+
+    @property
+    def average_price(self) -> Decimal:
+        """The venue's average price of ``cum_lots``; 0 until it has told it for exactly that quantity."""
+        return self._price if self._price_key[0] == self.cum_lots else ZERO
+
+    @property
+    def visible(self) -> tuple[OrderState, int, Decimal]:
+        """What an event of this order shows."""
+        return self.state, self.cum_lots, self.average_price
 
     @property
     def settled(self) -> bool:
@@ -136,7 +148,7 @@ class OrderMachine:
             self._local = state
             if reason and not self.venue_order_id:
                 self.reason, self.venue_code = reason, venue_code
-        return self._settle(self.cum_lots)
+        return self._settle(self.visible)
 
     # What the venue says.
 
@@ -147,7 +159,7 @@ class OrderMachine:
             return self._anomaly(Wrong.IDENTITY)
         if cum_lots < 0 or qty_lots < 0 or cum_lots > max(self.qty_lots, qty_lots):
             return self._anomaly(Wrong.QUANTITY)
-        before = self.cum_lots
+        before = self.visible
         if venue_order_id and not self.venue_order_id:
             self.venue_order_id = venue_order_id
             self.reason, self.venue_code = "", 0
@@ -156,7 +168,7 @@ class OrderMachine:
         self.cum_lots = max(self.cum_lots, cum_lots)
         self.update_ms = max(self.update_ms, update_ms)
         if cum_lots and (cum_lots, update_ms) > self._price_key:
-            self.average_price, self._price_key = average_price, (cum_lots, update_ms)
+            self._price, self._price_key = average_price, (cum_lots, update_ms)
         if state.terminal:
             newer = (update_ms, _FINAL_RANK[state]) > (self._final_ms, _FINAL_RANK[self._final] if self._final else 0)
             if self._final is None or newer:
@@ -167,7 +179,7 @@ class OrderMachine:
         """Join one execution; the caller has made sure that its trade id is new."""
         if lots <= 0 or self.filled_lots + lots > self.qty_lots:
             return self._anomaly(Wrong.QUANTITY)
-        before = self.cum_lots
+        before = self.visible
         self.filled_lots += lots
         self.cum_lots = max(self.cum_lots, self.filled_lots)
         self.update_ms = max(self.update_ms, update_ms)
@@ -182,12 +194,13 @@ class OrderMachine:
             return S.PARTIALLY_FILLED
         return S.SUBMITTED if self.venue_order_id else self._local
 
-    def _settle(self, cum_before: int) -> Step | None:
-        previous, state = self.state, self._derive()
-        if state is previous and self.cum_lots == cum_before:
+    def _settle(self, before: tuple[OrderState, int, Decimal]) -> Step | None:
+        previous, cum_before, _ = before
+        self.state = state = self._derive()
+        if self.visible == before:
             return None
-        fits = state in TRANSITIONS[previous]
-        self.state = state
+        # A price that becomes known is news, and no step of the state.
+        fits = state in TRANSITIONS[previous] or (state is previous and self.cum_lots == cum_before)
         self.steps += 1
         return Step(previous, state, None if fits else Wrong.TRANSITION)
 
@@ -232,8 +245,8 @@ class OrderMachine:
         self.qty_lots = event.qty_lots
         self.update_ms = max(self.update_ms, event.exchange_ns // 1_000_000)
         self.steps = max(self.steps, event.seq)
-        if event.cum_lots and (event.cum_lots, self.update_ms) > self._price_key:
-            self.average_price, self._price_key = event.average_price, (event.cum_lots, self.update_ms)
+        if event.cum_lots and event.average_price and (event.cum_lots, self.update_ms) > self._price_key:
+            self._price, self._price_key = event.average_price, (event.cum_lots, self.update_ms)
         if event.state in _LOCAL_RANK and not event.venue_order_id:
             if _LOCAL_RANK[event.state] > _LOCAL_RANK[self._local]:
                 self._local = event.state
@@ -241,3 +254,4 @@ class OrderMachine:
         elif event.state.terminal and event.state is not S.FILLED:
             self._final, self._final_ms = event.state, self.update_ms
         self.state = self._derive()
+        self.journaled = (event.state, event.cum_lots, event.average_price)

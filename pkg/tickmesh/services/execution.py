@@ -120,6 +120,7 @@ class _Desk:
         """Read the journal back and ask the venue; from here on intents are heard."""
         venue, bus = self.service.settings.venue, self.service.bus
         newest_ns, oldest_ns = await self._restore()
+        self.ledger.complete_journal(self.service.clock.wall_ns())
         self._task(self.journal.run(), "journal")
         for symbol in venue.symbols:
             await bus.subscribe(subjects.book(venue.name, symbol), self.path.on_book)

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 from tickmesh.domain.client_order_id import is_ours
@@ -91,9 +92,9 @@ class Reconciler:
         await self._until_done(self.balances)
         for symbol in self._symbols():
             if newest_ns:
-                await self._until_done(lambda s=symbol: self._orders_since(s, newest_ns // 1_000_000 - _MARGIN_MS))
-            await self._until_done(lambda s=symbol: self.sweep(s, at_start=True))
-        await self._until_done(lambda: self.positions(take_over=True))
+                await self._until_done(partial(self._orders_since, symbol, newest_ns // 1_000_000 - _MARGIN_MS))
+            await self._until_done(partial(self.sweep, symbol, at_start=True))
+        await self._until_done(partial(self.positions, take_over=True))
 
     async def run(self) -> None:
         """Compare for ever."""
