@@ -42,6 +42,9 @@ class AdminServer:
     def add_post(self, path: str, handler: Route) -> None:
         self._app.router.add_post(path, handler)
 
+    def add_delete(self, path: str, handler: Route) -> None:
+        self._app.router.add_delete(path, handler)
+
     @property
     def port(self) -> int:
         return self._port

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 
 from aiohttp import web
 
@@ -24,8 +26,10 @@ from tickmesh.venues.simvenue.server.accounts import Accounts
 from tickmesh.venues.simvenue.server.admin import Admin
 from tickmesh.venues.simvenue.server.app import build
 from tickmesh.venues.simvenue.server.clock import VenueClock
+from tickmesh.venues.simvenue.server.faults import Faults
 from tickmesh.venues.simvenue.server.hub import Hub
 from tickmesh.venues.simvenue.server.keys import ApiKeys, Credentials
+from tickmesh.venues.simvenue.server.limits import Limits, Quota
 from tickmesh.venues.simvenue.server.listing import complete, instruments_for
 from tickmesh.venues.simvenue.server.public import Public
 from tickmesh.venues.simvenue.server.rest import Rest
@@ -48,7 +52,8 @@ async def run(service: Service) -> None:
     instruments = listing(service.settings, store)
     hub = Hub(max_buffer_bytes=keys.max_buffer_kb * 1024, replay_wait_s=keys.replay_wait_s)
     exchange, api_keys = restore(instruments, store), ApiKeys()
-    venue = Venue(exchange, instruments, hub, clock, store, replay=bool(keys.replay))
+    faults = Faults(clock, Random(keys.seed), time.monotonic)
+    venue = Venue(exchange, instruments, hub, clock, store, faults, replay=bool(keys.replay))
     open_accounts(service.settings, venue, api_keys)
     flow = FlowDriver(
         exchange,
@@ -63,13 +68,13 @@ async def run(service: Service) -> None:
         start_prices={s: float(m.mark) for s, m in exchange.markets.items() if m.mark},
     )
     venue.captured_depth = flow.depth
-    admin = Admin(venue, api_keys)
-    service.admin.add_get("/record", admin.record)
-    service.admin.add_post("/accounts", admin.add_account)
-    rest = Rest(clock, api_keys, venue.commit)
-    for part in (Public(venue), Trading(venue), Accounts(venue), venue.users):
+    add_admin_routes(service, Admin(venue, api_keys))
+    quota = Quota(keys.weight_limit_1m, keys.order_limit_10s, keys.order_limit_1m, keys.ban_after)
+    rest = Rest(clock, api_keys, Limits(quota), faults, venue.commit)
+    for part in (Public(venue, quota), Trading(venue), Accounts(venue, quota), venue.users):
         rest.add(part.endpoints())
-    runner = await listen(build(rest, Sockets(hub, clock.now_ms)), service.settings.observe.host, keys.port)
+    sockets = Sockets(hub, clock.now_ms, lambda: faults.in_maintenance)
+    runner = await listen(build(rest, sockets), service.settings.observe.host, keys.port)
     service.health.set_started()
     log.info("listing %s", ", ".join(instruments))
     checkpoints = asyncio.create_task(store.checkpoint_for_ever(), name="checkpoints")
@@ -82,6 +87,15 @@ async def run(service: Service) -> None:
             listener.wire.abort()
         await runner.cleanup()
         store.close()
+
+
+def add_admin_routes(service: Service, admin: Admin) -> None:
+    """The venue's record and what tests and people switch."""
+    service.admin.add_get("/record", admin.record)
+    service.admin.add_post("/accounts", admin.add_account)
+    service.admin.add_get("/faults", admin.faults)
+    service.admin.add_post("/faults", admin.add_fault)
+    service.admin.add_delete("/faults", admin.remove_faults)
 
 
 async def serve(service: Service, venue: Venue, flow: FlowDriver) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tickmesh.venues.simvenue.exchange.errors import VenueError
 from tickmesh.venues.simvenue.server.bodies import rate
-from tickmesh.venues.simvenue.server.listing import RATE_LIMITS
+from tickmesh.venues.simvenue.server.limits import Quota
 from tickmesh.venues.simvenue.server.rest import Call, Endpoint, Security, WireError, missing
 from tickmesh.venues.simvenue.server.text import plain
 from tickmesh.venues.simvenue.server.venue import Venue
@@ -21,8 +21,8 @@ _MARGIN_TYPES = {"ISOLATED": "ISOLATED", "CROSSED": "CROSSED", "CROSS": "CROSSED
 class Accounts:
     """Handlers over one venue."""
 
-    def __init__(self, venue: Venue) -> None:
-        self._venue, self._exchange, self._bodies = venue, venue.exchange, venue.bodies
+    def __init__(self, venue: Venue, quota: Quota) -> None:
+        self._venue, self._exchange, self._bodies, self._quota = venue, venue.exchange, venue.bodies, quota
 
     def endpoints(self) -> list[Endpoint]:
         """Rows: method, path, handler, weight."""
@@ -140,7 +140,7 @@ class Accounts:
         return [{"symbol": name, "brackets": rows} for name in self._venue.instruments]
 
     def order_limits(self, _: Call) -> object:
-        return [row for row in RATE_LIMITS if row["rateLimitType"] == "ORDERS"]
+        return self._quota.order_listing()
 
     def adl_quantile(self, call: Call) -> object:
         """Nobody is ever deleveraged here: quantile 0 throughout."""

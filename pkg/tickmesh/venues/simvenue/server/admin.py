@@ -1,4 +1,4 @@
-"""Admin routes of simvenue: the venue's own record of orders and fills, and further accounts.
+"""Admin routes of simvenue: the venue's own record of orders and fills, faults, and further accounts.
 
 In: requests on the admin port. Out: JSON. It is for supervisors and tests, and no part of the venue's protocol.
 """
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from tickmesh.domain.errors import ConfigError
 from tickmesh.venues.simvenue.server.keys import ApiKeys, Credentials
 from tickmesh.venues.simvenue.server.rest import answer
 from tickmesh.venues.simvenue.server.venue import Venue
@@ -46,6 +47,24 @@ class Admin:
             for t in self._venue.store.trades(account)
         ]
         return answer({"account": account, "orders": [bodies.order(o) for o in orders], "fills": fills}, {})
+
+    async def faults(self, _: web.Request) -> web.StreamResponse:
+        """GET /faults: what is on, with its hits."""
+        return answer({"faults": self._venue.faults.listing()}, {})
+
+    async def add_fault(self, request: web.Request) -> web.StreamResponse:
+        """POST /faults: switch one on; answers it with its id."""
+        try:
+            return answer(self._venue.faults.add(await request.read()), {})
+        except ConfigError as error:
+            return answer({"error": str(error)}, {}, 400)
+
+    async def remove_faults(self, request: web.Request) -> web.StreamResponse:
+        """DELETE /faults[?id=N]: switch one or all off."""
+        wanted = request.query.get("id", "")
+        if wanted and not wanted.isdigit():
+            return answer({"error": f"id must be a number, found {wanted!r}"}, {}, 400)
+        return answer({"removed": self._venue.faults.remove(int(wanted) if wanted else None)}, {})
 
     async def add_account(self, request: web.Request) -> web.StreamResponse:
         """POST /accounts: open an account with a key and a deposit; it is kept over restarts."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from tickmesh.venues.simvenue.server.text import text_frame, unwrapped, wrapped
 
@@ -26,6 +26,12 @@ class Wire(Protocol):
     def is_closing(self) -> bool: ...
 
     def abort(self) -> None: ...
+
+
+class Faults(Protocol):
+    """What may happen to a frame: frames to send instead, after how many ms, and whether to cut the connection off."""
+
+    def frames(self, stream: str, frame: bytes, outlet: Any) -> tuple[list[bytes], int, bool]: ...
 
 
 class Listener:
@@ -55,7 +61,7 @@ class Hub:
         self.listeners: dict[Listener, None] = {}
         self.on_pending: Callable[[], None] = lambda: None
         self.on_subscribed: Callable[[str], None] = lambda _: None
-        self.filter: Callable[[str, bytes, Listener], list[bytes]] | None = None
+        self.faults: Faults | None = None
         self.sent = 0
         self.cut_off = 0
 
@@ -137,7 +143,7 @@ class Hub:
 
     def reply(self, listener: Listener, payload: bytes) -> None:
         """Answer one connection."""
-        self._write(listener, text_frame(payload))
+        self.write(listener, text_frame(payload))
 
     def cut(self, listener: Listener) -> None:
         """Drop a connection now."""
@@ -152,13 +158,29 @@ class Hub:
                 frame = envelope = envelope or text_frame(combined or wrapped(stream, data))
             else:
                 frame = bare = bare or text_frame(data)
-            if self.filter is None:
-                self._write(listener, frame)
+            if self.faults is None:
+                self.write(listener, frame)
             else:
-                for chosen in self.filter(stream, frame, listener):
-                    self._write(listener, chosen)
+                self._write_badly(self.faults, stream, listener, frame)
 
-    def _write(self, listener: Listener, frame: bytes) -> None:
+    def cut_streams(self, matches: Callable[[str], bool]) -> None:
+        """Drop every connection that listens to a stream that matches, or to none."""
+        for listener in list(self.listeners):
+            if not listener.streams or any(matches(stream) for stream in listener.streams):
+                self.cut(listener)
+
+    def _write_badly(self, faults: Faults, stream: str, listener: Listener, frame: bytes) -> None:
+        frames, delay_ms, cut = faults.frames(stream, frame, listener)
+        for chosen in frames:
+            if delay_ms:
+                asyncio.get_running_loop().call_later(delay_ms / 1000, self.write, listener, chosen)
+            else:
+                self.write(listener, chosen)
+        if cut:
+            self.cut(listener)
+
+    def write(self, listener: Listener, frame: bytes) -> None:
+        """Hand a frame to a connection; one that has not read for too long is cut off instead."""
         wire = listener.wire
         if wire.is_closing():
             return

@@ -28,11 +28,6 @@ _GRIDS = {
 }
 _GENERIC = ("0.0010", "0.01", "5")
 _ORDER_TYPES = ["LIMIT", "MARKET", "STOP", "STOP_MARKET", "TAKE_PROFIT", "TAKE_PROFIT_MARKET"]
-RATE_LIMITS = [
-    {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 2400},
-    {"rateLimitType": "ORDERS", "interval": "MINUTE", "intervalNum": 1, "limit": 1200},
-    {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 300},
-]
 
 
 def instruments_for(symbols: Iterable[str]) -> dict[str, Instrument]:
@@ -77,7 +72,7 @@ def complete(instrument: Instrument) -> Instrument:
     return msgspec.structs.replace(instrument, **missing)
 
 
-def exchange_info(instruments: Iterable[Instrument], now_ms: int) -> dict[str, Any]:
+def exchange_info(instruments: Iterable[Instrument], rate_limits: list[dict[str, Any]], now_ms: int) -> dict[str, Any]:
     """Body of GET /fapi/v1/exchangeInfo."""
     rows = [_symbol(i) for i in instruments]
     assets = sorted({row["marginAsset"] for row in rows})
@@ -85,7 +80,7 @@ def exchange_info(instruments: Iterable[Instrument], now_ms: int) -> dict[str, A
         "timezone": "UTC",
         "serverTime": now_ms,
         "futuresType": "U_MARGINED",
-        "rateLimits": RATE_LIMITS,
+        "rateLimits": rate_limits,
         "exchangeFilters": [],
         "assets": [{"asset": a, "marginAvailable": True, "autoAssetExchange": "-10000"} for a in assets],
         "symbols": rows,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tickmesh.venues.simvenue.server.limits import Quota
 from tickmesh.venues.simvenue.server.listing import exchange_info
 from tickmesh.venues.simvenue.server.rest import Call, Endpoint, WireError
 from tickmesh.venues.simvenue.server.text import price_text, qty_text
@@ -18,8 +19,8 @@ DEPTH_LIMITS = {5: 2, 10: 2, 20: 2, 50: 2, 100: 5, 500: 10, 1000: 20}
 class Public:
     """Handlers over one venue."""
 
-    def __init__(self, venue: Venue) -> None:
-        self._venue, self._exchange = venue, venue.exchange
+    def __init__(self, venue: Venue, quota: Quota) -> None:
+        self._venue, self._exchange, self._quota = venue, venue.exchange, quota
 
     def endpoints(self) -> list[Endpoint]:
         rows: list[tuple[str, Any, Any]] = [
@@ -37,7 +38,7 @@ class Public:
         return {"serverTime": call.shown_ms}
 
     def info(self, call: Call) -> object:
-        return exchange_info(self._venue.instruments.values(), call.shown_ms)
+        return exchange_info(self._venue.instruments.values(), self._quota.listing(), call.shown_ms)
 
     def depth(self, call: Call) -> object:
         """During a replay the captured book, else the exchange's own."""

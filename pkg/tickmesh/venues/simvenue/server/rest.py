@@ -1,11 +1,12 @@
 """REST: one table of endpoints, one path for every request, answers and refusals as the venue words them.
 
-In: an HTTP request. Out: a JSON body with the venue's headers. Handlers are plain functions of a Call; they raise
-VenueError or WireError and never see aiohttp.
+In: an HTTP request. Out: a JSON body with the venue's headers, or what a fault makes of it. Handlers are plain
+functions of a Call; they raise VenueError or WireError and never see aiohttp.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
@@ -19,9 +20,9 @@ from aiohttp import web
 from tickmesh.domain.errors import DependencyError
 from tickmesh.venues.simvenue.exchange.errors import VenueError
 from tickmesh.venues.simvenue.server.clock import VenueClock
+from tickmesh.venues.simvenue.server.faults import UNKNOWN_ERROR, Fault, Faults, Plan
 
 KEY_HEADER = "X-MBX-APIKEY"
-UNKNOWN_ERROR = "Unknown error, please check your request or try again later."
 
 
 class WireError(Exception):
@@ -53,7 +54,7 @@ class Window(NamedTuple):
 
 @dataclass(slots=True)
 class Call:
-    """One request, decoded: ``now_ms`` is true venue time, ``shown_ms`` what clients see."""
+    """One request: ``now_ms`` is true venue time, ``shown_ms`` what clients see, ``orders`` the accepted ones."""
 
     params: dict[str, str]
     now_ms: int
@@ -61,6 +62,7 @@ class Call:
     account: str = ""
     api_key: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    orders: int = 0
 
     def text(self, name: str) -> str:
         """A mandatory parameter. Raises -1102."""
@@ -153,11 +155,21 @@ class Endpoint:
     orders: int = 0
 
 
-class Gate(Protocol):
-    """What stands before the handlers: identity."""
+class Identity(Protocol):
+    """Who may call what."""
 
     def admit(self, endpoint: Endpoint, call: Call, query: str, body: str) -> None:
         """Set ``call.account`` as the endpoint's security demands. Raises WireError."""
+
+
+class Quotas(Protocol):
+    """How often."""
+
+    def charge(self, address: str, weight: int, now_ms: int, headers: dict[str, str]) -> None: ...
+
+    def check_orders(self, account: str, now_ms: int) -> None: ...
+
+    def count_orders(self, account: str, count: int, now_ms: int, headers: dict[str, str]) -> None: ...
 
 
 def decode_params(query: str, body: str) -> dict[str, str]:
@@ -187,8 +199,11 @@ def refusal(error: VenueError | WireError) -> dict[str, object]:
 class Rest:
     """Routes requests to endpoints. ``commit`` saves and sends what a handler has changed, before the answer leaves."""
 
-    def __init__(self, clock: VenueClock, gate: Gate, commit: Callable[[], None]) -> None:
-        self._clock, self._gate, self._commit = clock, gate, commit
+    def __init__(
+        self, clock: VenueClock, identity: Identity, quotas: Quotas, faults: Faults, commit: Callable[[], None]
+    ) -> None:
+        self._clock, self._identity, self._quotas, self._faults = clock, identity, quotas, faults
+        self._commit = commit
         self.endpoints: dict[tuple[str, str], Endpoint] = {}
 
     def add(self, endpoints: list[Endpoint]) -> None:
@@ -197,30 +212,66 @@ class Rest:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Every REST request."""
+        body = await request.read() if request.body_exists else b""
+        plan = self._faults.plan(request.method, request.path)
+        return self._answer(request, body) if plan is None else await self._answer_badly(request, body, plan)
+
+    async def _answer_badly(self, request: web.Request, body: bytes, plan: Plan) -> web.StreamResponse:
+        await asyncio.sleep(plan.delay_ms / 1000)
+        if plan.drop:
+            return _cut(request)
+        if plan.error is not None and not plan.error.processed:
+            return _error(plan.error)
+        response = self._answer(request, body)
+        if plan.timeout_s is not None:
+            await asyncio.sleep(plan.timeout_s)
+            return _cut(request)
+        if plan.disconnect:
+            return _cut(request)
+        return response if plan.error is None else _error(plan.error)
+
+    def _answer(self, request: web.Request, body: bytes) -> web.StreamResponse:
         endpoint = self.endpoints.get((request.method, request.path))
         if endpoint is None:
             return answer({"code": -5000, "msg": f"Path {request.path}, Method {request.method} is invalid"}, {}, 404)
-        body = await request.read() if request.body_exists else b""
+        headers: dict[str, str] = {}
         try:
-            return self._handle(endpoint, request.rel_url.raw_query_string, body, request.headers.get(KEY_HEADER, ""))
+            result = self._call(endpoint, request, body, headers)
+        except VenueError as error:
+            return answer(refusal(error), headers, 400)
+        except WireError as error:
+            return answer(refusal(error), {**headers, **error.headers}, error.status)
         except DependencyError:  # it could not be saved; the venue stops, and nobody may believe that it was done
             return answer({"code": -1000, "msg": UNKNOWN_ERROR}, {}, 503)
+        return answer(result, headers)
 
-    def _handle(self, endpoint: Endpoint, query: str, raw: bytes, api_key: str) -> web.Response:
-        call: Call | None = None
+    def _call(self, endpoint: Endpoint, request: web.Request, raw: bytes, headers: dict[str, str]) -> object:
+        query, body = request.rel_url.raw_query_string, _form(raw)
+        now_ms, key = self._clock.now_ms(), request.headers.get(KEY_HEADER, "")
+        call = Call(decode_params(query, body), now_ms, self._clock.shown_ms(), api_key=key, headers=headers)
+        weight = endpoint.weight if isinstance(endpoint.weight, int) else endpoint.weight(call)
+        self._quotas.charge(request.remote or "", weight, call.shown_ms, headers)
+        self._identity.admit(endpoint, call, query, body)
+        if endpoint.orders:
+            self._quotas.check_orders(call.account, call.shown_ms)
         try:
-            body = _form(raw)
-            call = Call(decode_params(query, body), self._clock.now_ms(), self._clock.shown_ms(), api_key=api_key)
-            self._gate.admit(endpoint, call, query, body)
-            result = endpoint.handler(call)
-        except VenueError as error:
-            return answer(refusal(error), call.headers if call else {}, 400)
-        except WireError as error:
-            return answer(refusal(error), {**(call.headers if call else {}), **error.headers}, error.status)
+            return endpoint.handler(call)
         finally:
+            if endpoint.orders:
+                self._quotas.count_orders(call.account, call.orders, call.shown_ms, headers)
             if endpoint.method != "GET":
                 self._commit()
-        return answer(result, call.headers)
+
+
+def _cut(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+def _error(fault: Fault) -> web.Response:
+    headers = {"Retry-After": str(fault.retry_after_s)} if fault.retry_after_s else {}
+    return answer({"code": fault.code, "msg": fault.msg}, headers, fault.status)
 
 
 def _form(raw: bytes) -> str:

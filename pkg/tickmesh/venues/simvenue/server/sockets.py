@@ -31,10 +31,10 @@ _decoder = msgspec.json.Decoder(_Request)
 
 
 class Sockets:
-    """Connections of market and user streams."""
+    """Connections of market and user streams; none is let in while ``closed``."""
 
-    def __init__(self, hub: Hub, now_ms: Callable[[], int]) -> None:
-        self._hub, self._now_ms = hub, now_ms
+    def __init__(self, hub: Hub, now_ms: Callable[[], int], closed: Callable[[], bool] = lambda: False) -> None:
+        self._hub, self._now_ms, self._closed = hub, now_ms, closed
 
     async def ws(self, request: web.Request) -> web.StreamResponse:
         """Raw streams."""
@@ -47,6 +47,8 @@ class Sockets:
         return await self._serve(request, [n for n in names.split("/") if n], combined=True)
 
     async def _serve(self, request: web.Request, names: list[str], *, combined: bool) -> web.StreamResponse:
+        if self._closed():
+            return web.Response(status=503, text="Service Unavailable")
         socket = web.WebSocketResponse(compress=False, heartbeat=PING_S, max_msg_size=MAX_MESSAGE_BYTES)
         if not socket.can_prepare(request).ok:
             return web.Response(status=400, text="this path speaks WebSocket")

@@ -58,6 +58,7 @@ class Trading:
         """POST order; ACK (the default) shows the order as it arrived, RESULT as it stands."""
         response = _word(call, "newOrderRespType", _Response, _Response.ACK)
         placed = self._exchange.place(call.account, place_request(call), call.now_ms)
+        call.orders += 1
         return self._bodies.order(placed, acknowledged=response is _Response.ACK)
 
     def test(self, call: Call) -> object:
@@ -77,6 +78,7 @@ class Trading:
             order_id=order_id,
             client_order_id=client_id,
         )
+        call.orders += 1
         return self._bodies.order(changed)
 
     def cancel(self, call: Call) -> object:
@@ -172,6 +174,8 @@ class Trading:
             return handler(part)
         except (VenueError, WireError) as error:
             return refusal(error)
+        finally:
+            call.orders += part.orders
 
 
 class _Response(StrEnum):

@@ -95,6 +95,10 @@ class UserStreams:
             self._sink.send(found.key, encode({"e": "listenKeyExpired", "E": now_ms, "listenKey": found.key}))
             self._set(account, None)
 
+    def expire_all(self) -> None:
+        for account in list(self.keys):
+            self.expire(account)
+
     def tick(self, now_ms: int) -> None:
         """End what is due."""
         for key in [k for k in self.keys.values() if k.until_ms <= now_ms]:

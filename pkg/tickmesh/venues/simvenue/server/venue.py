@@ -13,6 +13,7 @@ from tickmesh.domain.instrument import Instrument
 from tickmesh.venues.simvenue.exchange.exchange import Exchange
 from tickmesh.venues.simvenue.server.bodies import Bodies
 from tickmesh.venues.simvenue.server.clock import VenueClock
+from tickmesh.venues.simvenue.server.faults import Faults, same_stream
 from tickmesh.venues.simvenue.server.hub import Hub
 from tickmesh.venues.simvenue.server.market_streams import MarketStreams
 from tickmesh.venues.simvenue.server.store import Store
@@ -33,6 +34,7 @@ class Venue:
         hub: Hub,
         clock: VenueClock,
         store: Store,
+        faults: Faults,
         *,
         replay: bool,
     ) -> None:
@@ -44,6 +46,11 @@ class Venue:
         self.users.load(store.listen_keys())
         self.users.on_changed = store.save_listen_key
         self.captured_depth: Callable[[str, int], bytes | None] = lambda _symbol, _limit: None
+        self.faults = faults
+        faults.cut_streams = lambda pattern: hub.cut_streams(lambda stream: same_stream(pattern, stream))
+        faults.release = hub.write
+        faults.expire_listen_keys = self.users.expire_all
+        faults.on_streams = lambda any_on: setattr(hub, "faults", faults if any_on else None)
         self.failure: DependencyError | None = None
         hub.on_pending = self.commit
         hub.on_subscribed = self.streams.on_subscribed
@@ -68,6 +75,7 @@ class Venue:
 
     def tick(self) -> None:
         """Run the timers that are due; call it every few tens of milliseconds."""
+        self.faults.tick()
         now_ms = self.clock.now_ms()
         self.exchange.advance(now_ms)
         self.users.tick(now_ms)
