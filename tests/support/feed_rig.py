@@ -180,7 +180,7 @@ INFO = {
             "baseAsset": "BTC",
             "quoteAsset": "USDT",
             "filters": [
-                {"filterType": "PRICE_FILTER", "tickSize": "0.10", "minPrice": "0.10", "maxPrice": "1000000"},
+                {"filterType": "PRICE_FILTER", "tickSize": "0.1", "minPrice": "0.10", "maxPrice": "1000000"},
                 {"filterType": "LOT_SIZE", "stepSize": "0.001", "minQty": "0.001", "maxQty": "1000"},
             ],
         }

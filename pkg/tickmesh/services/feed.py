@@ -141,12 +141,13 @@ class Feed:
     def _work(self) -> None:
         """Handle a batch of frames in order of arrival, publish, and come back for the rest after everybody else."""
         queue, take = self._queue, self._intake.on_frame
+        self._scheduled = False
         for _ in range(min(len(queue), self._batch)):
             frame, mono_ns = queue.popleft()
             take(frame, mono_ns)
         self._outlet.flush()
-        self._scheduled = bool(queue)
         if queue:
+            self._scheduled = True
             asyncio.get_running_loop().call_soon(self._work)
         connection = self._connection
         if connection is not None and connection.current.paused and len(queue) < self._queue_frames // 2:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 
 from tickmesh.domain.errors import OffGridError
 
 _MAX_CACHED = 200_000
+_MAX_UNITS = 2**53  # still exact as a float, where features begin
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
 
 
 class Grid:
@@ -21,17 +24,22 @@ class Grid:
         self._cache: dict[str, int] = {}
 
     def units(self, text: str) -> int:
-        """Whole steps in ``text``. Raises OffGridError when it is no multiple, not finite or not a number."""
+        """Whole steps in ``text``, which is digits with at most one point inside.
+
+        Raises:
+            OffGridError: it is no such number (negative, in powers of ten, ...), no multiple, or beyond 2**53 steps.
+        """
         found = self._cache.get(text)
         return found if found is not None else self._convert(text)
 
     def _convert(self, text: str) -> int:
+        if _NUMBER.fullmatch(text) is None:
+            raise OffGridError(self._what, text[:40], self._step, self._symbol)
         try:
-            value = Decimal(text)
-            units, rest = divmod(value, self._step)
+            units, rest = divmod(Decimal(text), self._step)
         except InvalidOperation:
             raise OffGridError(self._what, text[:40], self._step, self._symbol) from None
-        if rest or not value.is_finite():
+        if rest or units > _MAX_UNITS:
             raise OffGridError(self._what, text[:40], self._step, self._symbol)
         if len(self._cache) >= _MAX_CACHED:
             self._cache.clear()

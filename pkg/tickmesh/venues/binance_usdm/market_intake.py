@@ -110,6 +110,7 @@ class MarketIntake:
 
     def on_frame(self, frame: bytes, mono_ns: int) -> None:
         """Take one frame that arrived at ``mono_ns``."""
+        market: Market | None = None
         try:
             message = parse_frame(frame)
             take = self._take.get(type(message))
@@ -123,6 +124,13 @@ class MarketIntake:
             take(message, market, mono_ns)
         except (MalformedFrameError, OffGridError, NotFiniteError) as error:
             self._sink.on_malformed(error, frame)
+            return
+        except Exception as error:
+            # A mistake of ours with this one frame must not end the market data of every symbol. It is reported
+            # like a malformed frame, and the book that it may have left half changed is begun again.
+            self._sink.on_malformed(error, frame)
+            if market is not None:
+                self.restart(market, mono_ns)
             return
         self.events += 1
         market.seen_mono_ns = mono_ns
@@ -227,6 +235,8 @@ class MarketIntake:
             self._accept(market, m.t)  # an insurance fund or ADL booking: part of the numbering, not of the market
             return
         ticks, lots = market.ticks(m.p), market.lots(m.q)
+        if not ticks or not lots:
+            raise NotFiniteError("price and quantity of a trade", f"{m.p} and {m.q}")
         if self._accept(market, m.t):
             self._sink.on_trade(
                 Trade(
@@ -243,6 +253,8 @@ class MarketIntake:
 
     def _agg_trade(self, m: AggTradeFrame, market: Market, mono_ns: int) -> None:
         ticks, lots = market.ticks(m.p), market.lots(m.q)
+        if not ticks or not lots:
+            raise NotFiniteError("price and quantity of a trade", f"{m.p} and {m.q}")
         if self._accept(market, m.a):
             self._sink.on_trade(
                 Trade(
