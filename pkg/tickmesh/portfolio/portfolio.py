@@ -17,7 +17,7 @@ from tickmesh.domain.errors import NotFiniteError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import AccountSnapshot, BalanceState, FillEvent, PositionState
 from tickmesh.portfolio.day import DAY_NS, DayBook
-from tickmesh.portfolio.position import ZERO, SymbolBook, SymbolState, TradeLine, Verdict
+from tickmesh.portfolio.position import WINDOW, ZERO, SymbolBook, SymbolState, TradeLine, Verdict
 
 _SHARE = Decimal("0.00000001")
 _SEEN_INCOME = 10_000
@@ -73,11 +73,12 @@ class Portfolio:
     def __init__(
         self, account: str, venue: str, instruments: Mapping[str, Instrument], *, quote: str = "USDT",
         default_maintenance_rate: Decimal = Decimal("0.01"), max_price_age_ns: int = 10_000_000_000,
+        window: int = WINDOW,
     ) -> None:  # fmt: skip
         self.account = account
         self.venue = venue
         self.quote = quote
-        self.books = {symbol: SymbolBook(instrument) for symbol, instrument in instruments.items()}
+        self.books = {symbol: SymbolBook(instrument, window=window) for symbol, instrument in instruments.items()}
         self.wallets: dict[str, Decimal] = {}
         self.prices: dict[str, Price] = {}
         self.terms: dict[tuple[str, PositionSide], VenueTerms] = {}

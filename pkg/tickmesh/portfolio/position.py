@@ -130,9 +130,12 @@ class SymbolBook:
         return Verdict.APPLIED
 
     def correct(self, side: PositionSide, lots: int, cost: Decimal, trade_id: int = 0) -> None:
-        """Put a leg to what the venue says; realised profit stays. Trades up to ``trade_id`` are then part of it."""
+        """Put a leg to what the venue says; realised profit stays. Trades up to ``trade_id`` are then part of it.
+
+        A ``trade_id`` below our newest means that the venue counts anew (a test venue that was reset): we follow.
+        """
         self._fold(len(self._keys))
-        self._folded = max(self._folded, (trade_id, 1))
+        self._folded = (trade_id, 1) if trade_id else self._folded
         leg = self.leg(side)
         leg.lots, leg.cost = lots, cost
         self._base = _copy(self.legs)
