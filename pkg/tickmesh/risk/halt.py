@@ -52,7 +52,7 @@ class HaltBook:
     def apply(self, control: Control) -> bool:
         """Take a command; returns whether it changed anything. Verbs of others and malformed scopes change nothing."""
         state, scope = _STATES.get(control.verb), clean_scope(control.scope)
-        if state is None or not is_scope(scope):
+        if state is None or not is_scope(scope) or control.scope.endswith("."):
             return False
         if state is RiskState.ACTIVE:
             lifted = list(self._halts) if scope == ALL else [s for s in self._halts if s == scope]

@@ -98,6 +98,8 @@ def check(limits: Limits) -> Limits:
     for name in _SHARES:
         if getattr(limits, name) > 1:
             raise LimitsError(f"{name} is a share and may not exceed 1, found {getattr(limits, name)}")
+    if limits.exposure_halt_factor < 1:
+        raise LimitsError(f"exposure_halt_factor may not be below 1, found {limits.exposure_halt_factor}")
     for lower, upper in _ORDERED:
         if getattr(limits, lower) > getattr(limits, upper):
             raise LimitsError(f"{lower} may not exceed {upper}")
