@@ -7,6 +7,7 @@ intent is published once, on a subject that a stream captures. Stopping cancels 
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable
@@ -47,9 +48,9 @@ log = logging.getLogger(__name__)
 _INSTRUMENT_WAIT_S = 20.0
 
 
-async def run(service: Service) -> None:
+async def run(service: Service, shell: StrategyShell | None = None) -> None:
     """Work until ``service.stopping``; then cancel, wait, save, return."""
-    shell = StrategyShell(service)
+    shell = shell or StrategyShell(service)
     service.admin.add_get("/strategies", shell.on_status)
     try:
         await shell.start()
@@ -118,6 +119,8 @@ class StrategyShell:
         for desk in self.floor.desks.values():
             desk.show_positions()
         await self._follow()
+        gc.collect()
+        gc.freeze()  # what start-up made is here to stay; the collector need not look at it on the hot path
         self.service.health.set_started()
         log.info("running %s", ", ".join(f"{d.name} ({d.mode.value})" for d in self.floor.desks.values()))
 

@@ -40,17 +40,17 @@ class Checkpoint(msgspec.Struct, kw_only=True):
 
 def checkpoint_of(desk: Desk) -> bytes:
     """Take a picture of a desk; a plugin whose state is no plain data is noted by its guard and saved without."""
-    state = desk.guard.call("get_state")
+    state = desk.guard.state()
     checkpoint = Checkpoint(
         name=desk.name, account=desk.account, venue=desk.venue, epoch=desk.epoch, journal_seq=desk.journal_seq,
         mode=desk.mode, live=desk.live.save(), paper=desk.paper.save(), paper_trade_id=desk.paper_venue.next_trade_id,
     )  # fmt: skip
     checkpoint.paper.orders = []  # the paper venue dies with the process, and its open orders with it
     try:
-        if isinstance(state, dict) and len(msgspec.json.encode(state)) <= MAX_STATE_BYTES:
+        if len(msgspec.json.encode(state)) <= MAX_STATE_BYTES:
             checkpoint.plugin_state = state
-        elif state:
-            log.warning("%s: get_state gave no dict of at most %d bytes; not saved", desk.name, MAX_STATE_BYTES)
+        else:
+            log.warning("%s: get_state gave more than %d bytes; not saved", desk.name, MAX_STATE_BYTES)
     except (TypeError, ValueError, OverflowError, msgspec.MsgspecError) as error:
         log.warning("%s: get_state gave what is not plain data (%s); not saved", desk.name, error)
     return msgspec.json.encode(checkpoint)

@@ -107,11 +107,11 @@ class Desks:
             guard, digest = self._guard(plan)
             instruments = await self._instruments(plan, 2.0)
             initialize(guard, plan, instruments)
-            state = desk.guard.call("get_state")
+            state = desk.guard.state()
             desk.guard, desk.instruments = guard, instruments
             desk.live.instruments = desk.paper.instruments = {**desk.live.instruments, **instruments}
             desk.plan = plan
-            if isinstance(state, dict) and state:
+            if state:
                 guard.call("restore", state)
             if edited or old.plugin != new.plugin:
                 desk.clear()  # other code may know nothing of the old quotes

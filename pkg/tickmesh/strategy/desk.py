@@ -173,24 +173,20 @@ class Desk:
         price_ticks = self._price(signal)
         if not price_ticks:
             return self._tell(signal, slot, now, 0, 0, "no price: a side of the book is empty")
-        serves = False
-        for order in working:
-            if not serves and not order.cancel_sent_mono_ns and _serves(order, signal, price_ticks):
-                serves = True
-            else:
-                self._cancel(order, now)
+        late = now.now_mono_ns - now.tick_receive_mono_ns > self.policy.late_ns
+        pace = self.policy.late_factor if late else 1
         if working:
-            return None  # its place is taken; a replacement follows when the old order is gone
+            # Its place is taken; a replacement follows when the old order is gone.
+            return self._make_room(working, signal, price_ticks, now, pace)
         why = self.may_place(symbol, now.now_mono_ns)
         if why:
             return self._tell(signal, slot, now, price_ticks, signal.qty_lots, why)
         if self._crosses(self, symbol, signal.side, price_ticks):
             return self._tell(signal, slot, now, price_ticks, signal.qty_lots, "would trade with an order of ours")
-        late = now.now_mono_ns - now.tick_receive_mono_ns > self.policy.late_ns
         verdict = self.filter.check(
             self.ledger, self.instruments[symbol], signal.side, price_ticks, signal.qty_lots,
             now_mono_ns=now.now_mono_ns, reducing=signal.reduce_only,
-            cool_down_factor=self.policy.late_factor if late else 1,
+            cool_down_factor=pace,
         )  # fmt: skip
         if not verdict.qty_lots:
             return self._tell(signal, slot, now, price_ticks, signal.qty_lots, verdict.reason)
@@ -307,6 +303,20 @@ class Desk:
         limit = other - side
         return max(1, min(price, limit) if side > 0 else max(price, limit))
 
+    def _make_room(self, working: list[WorkingOrder], signal: Signal, price_ticks: int, now: Moment, pace: int) -> None:
+        """Cancel what does not serve the signal. A quote that is merely too shy stays while no other may follow."""
+        may_follow = not self.may_place(signal.symbol, now.now_mono_ns) and self.filter.ready(
+            signal.symbol, signal.side, now.now_mono_ns, pace
+        )
+        serves = False
+        for order in working:
+            if not serves and not order.cancel_sent_mono_ns and _serves(order, signal, price_ticks):
+                serves = True
+                continue
+            shy = order.side is signal.side and int(order.side) * (order.price_ticks - price_ticks) <= 0
+            if serves or may_follow or not shy or not signal.quote or order.open_lots > signal.qty_lots:
+                self._cancel(order, now)
+
     def _place(self, signal: Signal, slot: str, price_ticks: int, qty_lots: int, now: Moment) -> None:
         number, identity = self._next(slot)
         instrument = self.instruments[signal.symbol]
@@ -380,6 +390,8 @@ class Desk:
         self._rejected_in_row += 1
         pause = min(100_000_000 << min(self._rejected_in_row, 8), self.policy.back_off_ns)
         self._back_off_until_mono_ns = now.now_mono_ns + pause
+        if "halted" in event.reason:
+            return  # a person's decision, not a failure; we wait
         self._rejections.append(now.now_mono_ns)
         span = now.now_mono_ns - self._rejections[0]
         if len(self._rejections) == self.policy.max_rejections and span <= self.policy.rejection_window_ns:

@@ -97,10 +97,16 @@ class Guard:
                 return []
         return result
 
+    def state(self) -> dict[str, Any]:
+        """``get_state``, also of a disabled plugin; empty when it fails or gives no dict."""
+        result = self._call("get_state", ())
+        return result if isinstance(result, dict) else {}
+
     def call(self, callback: str, *arguments: Any) -> Any:
         """Call one callback; None when disabled or when it raises."""
-        if self.disabled:
-            return None
+        return None if self.disabled else self._call(callback, arguments)
+
+    def _call(self, callback: str, arguments: tuple[Any, ...]) -> Any:
         watch = self._watch
         started = self._clock.mono_ns()
         try:

@@ -82,6 +82,14 @@ class LimitFilter:
             return Verdict(0, reason if allowed < qty_lots else f"the venue takes {least} lots at least")
         return Verdict(allowed, reason if allowed < qty_lots else "")
 
+    def ready(self, symbol: str, side: Side, now_mono_ns: int, cool_down_factor: int = 1) -> bool:
+        """Whether pace alone would let an order through now."""
+        cooling = self.limits.cool_down_ms * 1_000_000 * cool_down_factor
+        last = self._last_mono_ns.get((symbol, side))
+        if last is not None and now_mono_ns - last < cooling:
+            return False
+        return self._rate(now_mono_ns) < self.limits.max_orders_per_second
+
     def placed(self, symbol: str, side: Side, now_mono_ns: int) -> None:
         """Note that an order left."""
         self._last_mono_ns[symbol, side] = now_mono_ns
