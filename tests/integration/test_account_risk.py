@@ -11,6 +11,9 @@ from pathlib import Path
 
 from desk import S, desk
 
+from tickmesh.domain import subjects
+from tickmesh.domain.enums import OrderState
+from tickmesh.domain.messages import Control, OrderEvent, encode
 from tickmesh.runtime.child import Child
 
 
@@ -145,3 +148,52 @@ async def test_nats_and_the_venue_may_go_and_return(tmp_path: Path) -> None:
         await d.until(lambda: d.lots == 10)
         assert account.restarts == risk.restarts == 0
         assert S in {p.symbol for p in d.snapshots[-1].positions}
+
+
+async def test_an_unreachable_venue_opens_the_breaker_which_people_can_hold_and_let_go(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.start("account")
+        await d.start("risk")
+        await d.until(lambda: d.snapshots)
+
+        def state() -> str:
+            found = (d.get("risk", "/halts") or {}).get("breakers", [])
+            return next((b["state"] for b in found if b["name"] == "venue-rest-account"), "")
+
+        await d.until(lambda: state() == "Closed")
+        await asyncio.to_thread(d.venue.kill)
+        await d.until(lambda: state() == "Open")
+        assert any(a.kind == "circuit_breaker" and a.severity == "critical" for a in d.alerts)
+        await asyncio.to_thread(d.venue.start)
+        await d.until(lambda: state() == "Closed")
+        bucket = await d.bus.kv("breakers")
+        await bucket.put("force.venue-rest-account", b'{"state": "Open", "actor": "ann"}')
+        await d.until(lambda: state() == "Open")
+        await d.until(lambda: not (d.get("account", "/readyz") or {}).get("ready"))
+        await bucket.delete("force.venue-rest-account")
+        await d.until(lambda: state() == "Closed")
+        await d.until(lambda: (d.get("account", "/readyz") or {}).get("ready"))
+        assert not d.controls  # reading less stops nobody
+
+
+async def test_rejections_and_a_person_halt_and_resume(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        risk = await d.start("risk")
+        assert await risk.wait_ready(30)
+        for i in range(11):
+            event = OrderEvent(
+                account="main", venue="binance", symbol=S, client_order_id=f"r{i}", state=OrderState.REJECTED,
+                venue_code=-2010, reason="no",
+            )  # fmt: skip
+            await d.bus.publish_durable(subjects.order_event("main", f"r{i}"), encode(event), message_id=f"r{i}")
+        await d.until(lambda: [c.arguments["kind"] for c in d.controls] == ["rejections"])
+        assert d.controls[0].arguments["cancel"] == "true" and d.controls[0].arguments["flatten"] == "false"
+        await d.until(lambda: d.get("risk", "/halts")["halts"])
+        for verb, halted in (("resume", 0), ("halt", 1)):
+            control = Control(verb=verb, scope="account.main", actor="ann", reason="seen", publish_ns=time.time_ns())
+            subject = subjects.control(verb, control.scope)
+            await d.bus.publish_durable(subject, encode(control), message_id=f"{verb}-1")
+            await d.until(lambda n=halted: len(d.get("risk", "/halts")["halts"]) == n)
+        kill(risk)
+        await d.until(lambda: risk.restarts == 1 and len((d.get("risk", "/halts") or {}).get("halts", [])) == 1)
+        assert d.get("risk", "/halts")["halts"][0]["actor"] == "ann"

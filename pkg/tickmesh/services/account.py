@@ -23,6 +23,7 @@ from tickmesh.portfolio.position import Verdict
 from tickmesh.ports import KeyValue
 from tickmesh.services.account_reconcile import Reconciler
 from tickmesh.services.account_venue import VenueReader
+from tickmesh.services.breakers import BreakerBoard
 from tickmesh.services.instruments import wait_for_instruments
 from tickmesh.services.notices import alert
 from tickmesh.services.service import Service
@@ -84,8 +85,10 @@ class Follower:
     async def work(self) -> None:
         """Start, then publish snapshots for ever; reconciliation runs beside it."""
         portfolio = await self._start()
-        reconciler = Reconciler(self._service, portfolio, self._venue, self._changed, self._catch_up)
+        board = BreakerBoard(self._service)
+        reconciler = Reconciler(self._service, portfolio, self._venue, self._changed, self._catch_up, board)
         async with asyncio.TaskGroup() as group:
+            group.create_task(board.run())
             group.create_task(reconciler.run())
             group.create_task(self._publish_snapshots(portfolio, reconciler))
 

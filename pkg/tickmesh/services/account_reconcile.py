@@ -16,7 +16,9 @@ from tickmesh.domain.errors import DependencyError, NotFiniteError, OffGridError
 from tickmesh.portfolio.portfolio import Portfolio
 from tickmesh.portfolio.position import Verdict
 from tickmesh.portfolio.reconcile import Difference, Reading, absorb, compare, correct
+from tickmesh.risk.breaker import BreakerConfig
 from tickmesh.services.account_venue import VenueReader
+from tickmesh.services.breakers import BreakerBoard, BreakerOpenError
 from tickmesh.services.notices import alert
 from tickmesh.services.service import Service
 from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError
@@ -26,6 +28,13 @@ log = logging.getLogger("tickmesh.account")
 _TRIES = 3
 _FIRST_RETRY_S = 0.25
 _MAX_RETRY_S = 5.0
+_BREAKER = BreakerConfig(failures=5, window_ns=30_000_000_000, open_ns=5_000_000_000, probes=1)
+"""We only read: an open breaker spares the venue and is seen, but stops no trading; execution has its own eyes."""
+
+
+def is_outage(error: BaseException) -> bool:
+    """Whether the venue itself failed; a refusal or a rate limit is an answer."""
+    return isinstance(error, VenueCallError) and error.outcome in (Outcome.UNKNOWN, Outcome.NOT_SENT)
 
 
 class Reconciler:
@@ -33,13 +42,15 @@ class Reconciler:
 
     def __init__(
         self, service: Service, portfolio: Portfolio, venue: VenueReader, changed: asyncio.Event,
-        catch_up: Callable[[Portfolio], Awaitable[None]],
+        catch_up: Callable[[Portfolio], Awaitable[None]], board: BreakerBoard,
     ) -> None:  # fmt: skip
         self._service = service
         self._portfolio = portfolio
         self._venue = venue
         self._changed = changed
         self._catch_up = catch_up
+        self._board = board
+        self._breaker = board.add(f"venue-rest-{service.name}", _BREAKER)
         self._first_ever = not portfolio.reconciled_ns
         self._terms_due_mono_ns = 0
         self.reconciled = False
@@ -57,7 +68,12 @@ class Reconciler:
         health = self._service.health
         while True:
             try:
-                await self.once()
+                async with self._board.guard(self._breaker, is_outage):
+                    await self.once()
+            except BreakerOpenError as error:
+                health.require("venue", str(error))
+                await asyncio.sleep(_MAX_RETRY_S / 10)
+                continue
             except (VenueCallError, DependencyError) as error:
                 self._failed.inc()
                 log.warning("cannot reconcile: %s", error)

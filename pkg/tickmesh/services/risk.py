@@ -22,6 +22,7 @@ from tickmesh.observe.admin import json_response
 from tickmesh.ports import KeyValue
 from tickmesh.risk.emergency import HALT, Emergency, Trip
 from tickmesh.risk.halt import Halt, HaltBook
+from tickmesh.services.breakers import BreakerBoard
 from tickmesh.services.limits import LimitsBook, watch_limits
 from tickmesh.services.notices import alert
 from tickmesh.services.service import Service
@@ -64,6 +65,7 @@ class Warden:
         self._keys = service.settings.risk
         self._limits = LimitsBook()
         self._halts = HaltBook()
+        self._breakers = BreakerBoard(service)
         self._emergency = Emergency(max_silent_ns=int(self._keys.max_silent_s * 1e9))
         self._control_seq = 0
         self._saved = b""
@@ -75,8 +77,8 @@ class Warden:
         self._state = metrics.gauge("halted_scopes", "scopes that are halted or may only reduce")
 
     async def show(self, _: web.Request) -> web.Response:
-        """What is halted, for people and tests."""
-        return json_response({"halts": self._halts.halts})
+        """What is halted and which breakers there are, for people and tests."""
+        return json_response({"halts": self._halts.halts, "breakers": self._breakers.records})
 
     async def work(self) -> None:
         """Start, then judge for ever."""
@@ -88,6 +90,7 @@ class Warden:
         self._service.health.set_started()
         async with asyncio.TaskGroup() as group:
             group.create_task(watch_limits(self._service, self._limits))
+            group.create_task(self._breakers.run())
             group.create_task(self._publish())
             group.create_task(self._save(bucket))
             group.create_task(self._watch_health())
