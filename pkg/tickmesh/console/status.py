@@ -4,70 +4,60 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
-import urllib.error
-import urllib.request
 from typing import Any
 
-from tickmesh.domain.errors import ConfigError
+from tickmesh.console.client import GatewayClient
+from tickmesh.console.ink import Ink
+from tickmesh.domain.errors import DependencyError
 from tickmesh.settings import load
 
-_TIMEOUT_S = 3.0
+_STAGES = {
+    "feed": "feed", "transport": "transport", "strategy": "strategy", "intent": "intent to execution",
+    "validation": "validation", "send": "to the socket", "tick_to_order": "tick to order",
+    "venue_ack": "venue's answer",
+}  # fmt: skip
+_HOME_AND_CLEAR = "\x1b[H\x1b[J"
 
 
-def main(argv: list[str]) -> int:
-    """Print the status once, or every second with --watch; 1 when nothing answers."""
-    parser = argparse.ArgumentParser(prog="tickmesh status", description="What the running system is doing.")
-    parser.add_argument("--json", action="store_true", help="print the whole picture as JSON")
-    parser.add_argument("--watch", action="store_true", help="again every second")
-    parser.add_argument("--url", help="gateway to ask (default: the configured one)")
-    arguments = parser.parse_args(argv)
-    try:
-        settings = load()
-    except ConfigError as error:
-        print(f"tickmesh: {error}", file=sys.stderr)
-        return 2
-    url = arguments.url or f"http://{settings.observe.host}:{settings.gateway.port}"
+def run(arguments: argparse.Namespace) -> int:
+    """Print the status once, or every second with --watch, which also waits for a gateway that is away."""
+    client = GatewayClient(load(), arguments.url)
+    ink = Ink.for_stdout()
     while True:
         try:
-            live = fetch(url, settings.gateway.token.get_secret_value())
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            print(f"tickmesh: no gateway answers at {url} ({reason}); start one with `make run`", file=sys.stderr)
-            return 1
-        if arguments.watch and not arguments.json:
-            print("\x1b[2J\x1b[H", end="")
-        print(json.dumps(live) if arguments.json else table(live), flush=True)
+            live = client.get("/api/v1/live")
+            text = json.dumps(live) if arguments.json else table(live, ink)
+        except DependencyError as error:
+            if not arguments.watch:
+                raise
+            text = json.dumps({"error": str(error)}) if arguments.json else ink.bad(str(error))
+        clear = _HOME_AND_CLEAR if arguments.watch and not arguments.json and ink.on else ""
+        print(clear + text, flush=True)
         if not arguments.watch:
             return 0
         time.sleep(1.0)
 
 
-def fetch(url: str, token: str = "") -> dict[str, Any]:
-    """The live picture of the gateway at ``url``; raises OSError or ValueError when there is none."""
-    if not url.startswith(("http://", "https://")):
-        raise ValueError("the URL must begin with http:// or https://")
-    request = urllib.request.Request(
-        url + "/api/v1/live", headers={"Authorization": f"Bearer {token}"} if token else {}
-    )
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-        live: dict[str, Any] = json.load(response)
-    return live
-
-
-def table(live: dict[str, Any]) -> str:
+def table(live: dict[str, Any], ink: Ink | None = None) -> str:
     """The picture as text."""
-    pnl, orders, latency = live["pnl"], live["orders"], live["latency_us"]["tick_to_order"]
+    ink = ink or Ink(on=False)
+    pnl, orders, market = live["pnl"], live["orders"], live["market"]
     states = ", ".join(f"{n} {state.lower()}" for state, n in sorted(orders["by_state"].items()))
+    stopped = [
+        ink.bad(f"{h['state']} {h['scope']}") + f" by {h['actor']}" + (f": {h['reason']}" if h["reason"] else "")
+        for h in live["halts"]
+    ]
     parts = [
+        *stopped,
         grid(
             ["symbol", "bid", "ask", "spread", "age ms", ""],
             [
                 [symbol, p["bid"], p["ask"], p["spread"], p["age_ms"], "stale" if p["stale"] else ""]
                 for symbol, p in sorted(live["prices"].items())
             ],
-        ),
+        )
+        or "no prices yet\n",
         grid(
             ["position", "quantity", "entry", "mark", "open P&L", "realised"],
             [
@@ -75,10 +65,19 @@ def table(live: dict[str, Any]) -> str:
                 for p in live["positions"]
             ],
         ),
-        f"P&L     {pnl['total']} (realised {pnl['realized']}, open {pnl['unrealized']}, fees {pnl['commission']})",
+        f"P&L     {ink.signed(pnl['total'], _short(pnl['total']))} (realised {_short(pnl['realized'])}, "
+        f"open {_short(pnl['unrealized'])}, fees {_short(pnl['commission'])}, funding {_short(pnl['funding'])})",
         f"orders  {orders['open']} open; {states or 'none yet'}",
         f"fills   {live['fills']} ({live['maker_fills']} as maker)",
-        f"tick to order  p50 {latency['p50']:.0f} us  p99 {latency['p99']:.0f} us  of {latency['n']} orders",
+        f"market  {market['events']:,} events, {market['gaps']} gaps\n",
+        grid(
+            ["latency, us", "p50", "p95", "p99", "orders"],
+            [
+                [_STAGES.get(name, name), round(q["p50"]), round(q["p95"]), round(q["p99"]), q["n"]]
+                for name, q in live["latency_us"].items()
+                if q["n"]
+            ],
+        ),
         grid(
             ["service", "ready", "because"],
             [
@@ -87,7 +86,7 @@ def table(live: dict[str, Any]) -> str:
             ],
         ),
     ]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(part for part in parts if part).rstrip()
 
 
 def grid(head: list[str], rows: list[list[Any]]) -> str:
@@ -100,6 +99,7 @@ def grid(head: list[str], rows: list[list[Any]]) -> str:
 
 
 def _short(value: Any) -> str:
+    """Cut decimals after the fourth; the API has them all."""
     text = str(value)
     head, dot, rest = text.partition(".")
-    return f"{head}.{rest[:4]}" if dot and len(rest) > 4 else text
+    return f"{head}.{rest[:4]}" if dot and len(rest) > 4 and rest.isdecimal() else text

@@ -44,7 +44,9 @@ _MAX_ORDERS = 20_000
 _MAX_FILL_IDS = 100_000
 _MAX_RECENT = 500
 _MAX_HISTORY = 64
+_MAX_CONTROLS = 10_000
 _HALTS = {"halt": RiskState.HALTED, "reduce": RiskState.REDUCING}
+"""Strongest first."""
 _RANK = {
     OrderState.NEW: 0, OrderState.VALIDATING: 1, OrderState.PENDING_SUBMIT: 2, OrderState.UNKNOWN: 3,
     OrderState.SUBMITTED: 4, OrderState.PARTIALLY_FILLED: 5, OrderState.EXPIRED: 6, OrderState.REJECTED: 6,
@@ -69,7 +71,7 @@ class Replica:
         self._by_state: Counter[OrderState] = Counter()
         self._signals: deque[SignalMessage] = deque(maxlen=_MAX_RECENT)
         self._alerts: OrderedDict[tuple[int, str, str], Alert] = OrderedDict()
-        self._controls: dict[str, Control] = {}
+        self._controls: OrderedDict[tuple[str, str], Control] = OrderedDict()
         self._books: dict[str, bytes] = {}
         self._fill_ids: OrderedDict[tuple[str, str, int], None] = OrderedDict()
         self._takers: dict[str, Callable[[bytes], None]] = {
@@ -144,9 +146,12 @@ class Replica:
     def _on_control(self, control: Control) -> None:
         if control.verb not in (*_HALTS, "resume"):
             return
-        known = self._controls.get(control.scope)
+        key = (control.scope, control.verb)
+        known = self._controls.get(key)
         if known is None or control.publish_ns >= known.publish_ns:
-            self._controls[control.scope] = control
+            self._controls[key] = control
+            if len(self._controls) > _MAX_CONTROLS:
+                self._controls.popitem(last=False)
 
     def _on_alert(self, alert: Alert) -> None:
         self._alerts[alert.publish_ns, alert.kind, alert.text] = alert
@@ -188,12 +193,16 @@ class Replica:
         return [shape.alert(a) for a in sorted(self._alerts.values(), key=lambda a: -a.publish_ns)[:limit]]
 
     def halts(self) -> list[HaltView]:
-        """Scopes that are not free to trade, as the last command left them."""
-        return [
-            shape.halt(control, _HALTS[control.verb])
-            for scope, control in sorted(self._controls.items())
-            if control.verb in _HALTS
-        ]
+        """Scopes that are not free to trade: halt outranks reduce, and only a later resume of it or of all lifts."""
+        never = 0
+        resumed = {scope: c.publish_ns for (scope, verb), c in self._controls.items() if verb == "resume"}
+        latched: dict[str, HaltView] = {}
+        for verb, state in _HALTS.items():
+            for (scope, found), control in self._controls.items():
+                lifted_ns = max(resumed.get(scope, never), resumed.get("all", never))
+                if found == verb and control.publish_ns > lifted_ns:
+                    latched.setdefault(scope, shape.halt(control, state))
+        return [latched[scope] for scope in sorted(latched)]
 
     def select_orders(
         self,

@@ -1,13 +1,14 @@
-"""The ``tickmesh`` command: up, run, status, config, version. Heavy imports happen inside the subcommand."""
+"""The ``tickmesh`` command and its subcommands. Heavy imports happen inside the subcommand."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 
 from tickmesh import __version__
-from tickmesh.domain.errors import TickmeshError
+from tickmesh.domain.errors import ConfigError, TickmeshError
 
 
 def seconds(text: str) -> float:
@@ -18,8 +19,25 @@ def seconds(text: str) -> float:
     return float(match[1]) * {"ms": 0.001, None: 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
 
 
+EPILOG = """\
+exit codes:
+  0  done
+  1  the system is not running, or it refused
+  2  a wrong argument or configuration key; the sentence names it
+  3  a resume that waits for its second step
+  130  interrupted
+
+Every configuration key is an environment variable: `tickmesh config` lists them all.
+"""
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="tickmesh", description="High-frequency trading for crypto futures.")
+    parser = argparse.ArgumentParser(
+        prog="tickmesh",
+        description="High-frequency trading for crypto futures.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     up = commands.add_parser("up", help="start every service on this machine")
     up.add_argument("--for", dest="for_s", type=seconds, metavar="30s", help="stop after this long")
@@ -32,9 +50,13 @@ def build_parser() -> argparse.ArgumentParser:
     up.add_argument("--free-ports", action="store_true", help="choose free ports instead of the fixed ones")
     run = commands.add_parser("run", help="run one service in this process")
     run.add_argument("service")
-    status = commands.add_parser("status", help="what the running system is doing", add_help=False)
-    status.add_argument("rest", nargs=argparse.REMAINDER)
-    config = commands.add_parser("config", help="every configuration key, its unit, range and reason")
+    status = commands.add_parser("status", help="what the running system is doing")
+    status.add_argument("--json", action="store_true", help="print the whole picture as JSON")
+    status.add_argument("--watch", action="store_true", help="again every second")
+    status.add_argument("--url", help="gateway to ask (default: the configured one)")
+    _add_commands(commands)
+    config = commands.add_parser("config", help="every configuration key, its unit, range, default, reason and value")
+    config.add_argument("only", nargs="?", default="", metavar="WORD", help="only keys whose name contains this")
     config.add_argument("--yaml", action="store_true", help="print a configuration file")
     bench = commands.add_parser("bench", help="measure this machine, ours and others' code on the same real data")
     bench.add_argument("--json", action="store_true", help="the last line printed is the results as JSON")
@@ -44,22 +66,40 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry point. Errors of ours end as one sentence on stderr and exit code 2 or 1."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["status"]:
-        from tickmesh.console.status import main as status
+def _add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    for name, what in (
+        ("halt", "stop trading now and cancel open orders"),
+        ("reduce", "only let positions shrink"),
+        ("resume", "trade again after halt or reduce; takes two steps"),
+    ):
+        command = commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+        command.add_argument(
+            "--scope", default="all", metavar="SCOPE",
+            help="all (default), account.NAME, strategy.NAME or symbol.NAME",
+        )  # fmt: skip
+        command.add_argument("--reason", required=name != "resume", help="why; kept in the audit")
+        command.add_argument("--actor", help="who you are (default: user@machine)")
+        command.add_argument("--url", help="gateway to ask (default: the configured one)")
+        if name == "resume":
+            command.add_argument("--confirm", metavar="WORD", help="second step: the word that the first step printed")
 
-        return status(argv[1:])
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point. Errors of ours end as one sentence on stderr and exit code 2 (configuration) or 1."""
+    argv = sys.argv[1:] if argv is None else argv
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
         return _dispatch(parser, arguments)
     except TickmeshError as error:
         print(f"tickmesh: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Who read our output has enough; say nothing more, also not when Python closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
@@ -77,8 +117,16 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
     if arguments.command == "config":
         from tickmesh.runtime.config_text import print_config
 
-        print_config(as_yaml=arguments.yaml)
+        print_config(as_yaml=arguments.yaml, only=arguments.only)
         return 0
+    if arguments.command == "status":
+        from tickmesh.console.status import run as status
+
+        return status(arguments)
+    if arguments.command in ("halt", "reduce", "resume"):
+        from tickmesh.console.control import run as control
+
+        return control(arguments)
     if arguments.command == "bench":
         from tickmesh.runtime.bench.suite import main as bench
 

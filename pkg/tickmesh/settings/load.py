@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -103,4 +104,8 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return _unknown(variable(path), {variable(p): p for p, _ in keys()})
     # The value itself is left out: it may be a secret.
-    return f"configuration key {path} ({variable(path)}) is wrong: {first['msg'][:1].lower()}{first['msg'][1:]}"
+    message = first["msg"][:1].lower() + first["msg"][1:]
+    choices = re.fullmatch(r"\^\(([\w|-]+)\)\$|\^([\w-]+)\$", first.get("ctx", {}).get("pattern", ""))
+    if choices:
+        message = f"it must be {' or '.join((choices[1] or choices[2]).split('|'))}"
+    return f"configuration key {path} ({variable(path)}) is wrong: {message}"
