@@ -24,6 +24,7 @@ from tickmesh.venues.simvenue.exchange.exchange import Exchange
 from tickmesh.venues.simvenue.flow.driver import FlowDriver, replay_instruments
 from tickmesh.venues.simvenue.server.accounts import Accounts
 from tickmesh.venues.simvenue.server.admin import Admin
+from tickmesh.venues.simvenue.server.algo import Algo
 from tickmesh.venues.simvenue.server.app import build
 from tickmesh.venues.simvenue.server.clock import VenueClock
 from tickmesh.venues.simvenue.server.faults import Faults
@@ -71,7 +72,7 @@ async def run(service: Service) -> None:
     add_admin_routes(service, Admin(venue, api_keys))
     quota = Quota(keys.weight_limit_1m, keys.order_limit_10s, keys.order_limit_1m, keys.ban_after)
     rest = Rest(clock, api_keys, Limits(quota), faults, venue.commit)
-    for part in (Public(venue, quota), Trading(venue), Accounts(venue, quota), venue.users):
+    for part in (Public(venue, quota), Trading(venue), Algo(venue), Accounts(venue, quota), venue.users):
         rest.add(part.endpoints())
     sockets = Sockets(hub, clock.now_ms, lambda: faults.in_maintenance)
     runner = await listen(build(rest, sockets), service.settings.observe.host, keys.port)

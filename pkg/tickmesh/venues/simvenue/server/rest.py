@@ -51,6 +51,9 @@ class Window(NamedTuple):
     start_ms: int
     end_ms: int | None
 
+    def has(self, time_ms: int) -> bool:
+        return self.start_ms <= time_ms and (self.end_ms is None or time_ms <= self.end_ms)
+
 
 @dataclass(slots=True)
 class Call:

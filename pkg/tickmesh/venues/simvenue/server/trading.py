@@ -143,8 +143,11 @@ class Trading:
         return [self._one(call, row, self.modify) for row in _batch(call, MAX_BATCH_PLACE)]
 
     def batch_cancel(self, call: Call) -> object:
-        """By ``orderIdList`` or ``origClientOrderIdList``."""
+        """By ``orderIdList`` or ``origClientOrderIdList``, which clients also send in lower case."""
         symbol = call.symbol()
+        for wanted in ("orderIdList", "origClientOrderIdList"):
+            if wanted.lower() in call.params:
+                call.params[wanted] = call.params.pop(wanted.lower())
         name = "orderId" if "orderIdList" in call.params else "origClientOrderId"
         ids = call.json_list(name + "List", MAX_BATCH_CANCEL)
         return [self._one(call, {"symbol": symbol, name: str(found)}, self.cancel) for found in ids]
