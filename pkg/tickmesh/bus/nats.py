@@ -1,77 +1,44 @@
 """NatsBus: the Bus port over nats-py and JetStream.
 
-Bytes in, bytes out; encoding belongs to ``domain.messages``. The publish path writes to the socket in the
-same loop iteration (see ``publish``) because nats-py's flusher task costs a task switch per message.
+Bytes in, bytes out; encoding belongs to ``domain.messages``. ``bus.client`` has the short way to and from the
+socket, ``bus.pull`` consumption, ``bus.kv`` buckets, ``bus.layout`` what the server must hold.
+
+What is lost: ``publish`` is at most once. While the server is away 8 MiB are kept in order and sent on return,
+then it refuses; what a dying connection had taken and not delivered is gone (``counts["lost_bytes"]`` is the
+part we still held). ``publish_durable`` says so when it does not know.
 """
 
 from __future__ import annotations
 
 import asyncio
-import inspect
+import json
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-import nats
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
-from nats.js.errors import APIError, KeyNotFoundError, KeyWrongLastSequenceError, NoKeysError, NotFoundError
+from nats.js.errors import APIError, NotFoundError
 
 from tickmesh.bus import layout
+from tickmesh.bus.client import DirectClient
+from tickmesh.bus.dispatch import Ordered
+from tickmesh.bus.explain import explain
+from tickmesh.bus.frames import parse_headers
+from tickmesh.bus.kv import NatsKeyValue
+from tickmesh.bus.pull import Puller, PullLostError
 from tickmesh.domain.errors import DependencyError
-from tickmesh.ports.bus import DurableMessage, Handler, KvEntry
+from tickmesh.ports.bus import DurableMessage, Handler
 
 log = logging.getLogger(__name__)
 
 _NATS_ERRORS = (NatsError, asyncio.TimeoutError, OSError)
-_MAX_BUFFERED_BYTES = 8 * 1024 * 1024
-
-
-class _Stored:
-    """A JetStream message as the DurableMessage port."""
-
-    __slots__ = ("_msg",)
-
-    def __init__(self, msg: Msg) -> None:
-        self._msg = msg
-
-    @property
-    def subject(self) -> str:
-        return str(self._msg.subject)
-
-    @property
-    def data(self) -> bytes:
-        return bytes(self._msg.data)
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        return self._msg.headers or {}
-
-    @property
-    def stream_seq(self) -> int:
-        return int(self._msg.metadata.sequence.stream)
-
-    @property
-    def redelivered(self) -> bool:
-        return int(self._msg.metadata.num_delivered or 1) > 1
-
-    @property
-    def pending(self) -> int:
-        return int(self._msg.metadata.num_pending or 0)
-
-    async def ack(self) -> None:
-        await self._msg.ack()
-
-    async def nak(self, delay_s: float = 0.0) -> None:
-        await self._msg.nak(delay=delay_s or None)
-
-    async def term(self) -> None:
-        await self._msg.term()
+_CLOSE_TIMEOUT_S = 5.0
+_LAYOUT_RETRY_S = 1.0
+_TELL_EVERY_S = 1.0
 
 
 class _Task:
@@ -88,106 +55,30 @@ class _Task:
 class _Core:
     """A core subscription."""
 
-    def __init__(self, subscription: Any) -> None:
+    def __init__(self, client: DirectClient, subscription: Any) -> None:
+        self._client = client
         self._subscription = subscription
 
     async def unsubscribe(self) -> None:
         try:
-            await self._subscription.unsubscribe()
+            await self._client.unsubscribe_direct(self._subscription)
         except NatsError:
             pass  # already gone with its connection
-
-
-class NatsKeyValue:
-    """One JetStream key-value bucket."""
-
-    def __init__(self, bucket: str, store: Any, js: JetStreamContext) -> None:
-        self._bucket = bucket
-        self._store = store
-        self._js = js
-
-    async def get(self, key: str) -> KvEntry | None:
-        try:
-            entry = await self._store.get(key)
-        except (KeyNotFoundError, NotFoundError):
-            return None
-        except _NATS_ERRORS as error:
-            raise self._failed("read", key, error) from error
-        return KvEntry(self._bucket, key, entry.value, entry.revision)
-
-    async def put(self, key: str, value: bytes) -> int:
-        try:
-            return int(await self._store.put(key, value))
-        except _NATS_ERRORS as error:
-            raise self._failed("write", key, error) from error
-
-    async def create(self, key: str, value: bytes) -> int | None:
-        try:
-            return int(await self._store.create(key, value))
-        except KeyWrongLastSequenceError:
-            return None
-        except _NATS_ERRORS as error:
-            raise self._failed("create", key, error) from error
-
-    async def update(self, key: str, value: bytes, revision: int) -> int | None:
-        try:
-            return int(await self._store.update(key, value, last=revision))
-        except KeyWrongLastSequenceError:
-            return None
-        except _NATS_ERRORS as error:
-            raise self._failed("update", key, error) from error
-
-    async def delete(self, key: str) -> None:
-        try:
-            await self._store.delete(key)
-        except _NATS_ERRORS as error:
-            raise self._failed("delete", key, error) from error
-
-    async def keys(self) -> list[str]:
-        try:
-            return list(await self._store.keys())
-        except NoKeysError:
-            return []
-        except _NATS_ERRORS as error:
-            raise self._failed("list", "*", error) from error
-
-    async def watch(self, key: str = ">") -> AsyncIterator[KvEntry]:
-        seen = 0
-        while True:
-            try:
-                watcher = await self._store.watch(key)
-                try:
-                    while True:
-                        try:
-                            entry = await watcher.updates(timeout=30)
-                        except (TimeoutError, NatsError):
-                            # The watcher's consumer may be gone with its server; a fresh one tells all again.
-                            break
-                        if entry is None:
-                            continue
-                        if entry.revision <= seen:
-                            continue
-                        seen = entry.revision
-                        gone = entry.operation in ("DEL", "PURGE")
-                        yield KvEntry(self._bucket, entry.key, None if gone else entry.value, entry.revision)
-                finally:
-                    await asyncio.gather(watcher.stop(), return_exceptions=True)
-            except _NATS_ERRORS as error:
-                log.debug("watch of %s interrupted: %s", self._bucket, error)
-                await asyncio.sleep(0.5)
-
-    def _failed(self, verb: str, key: str, error: BaseException) -> DependencyError:
-        return DependencyError("nats", f"cannot {verb} {key} in bucket {self._bucket}: {error or type(error).__name__}")
 
 
 class NatsBus:
     """The Bus port on a NATS server with JetStream. Make one with ``connect``."""
 
-    def __init__(self, client: Client, js: JetStreamContext) -> None:
+    def __init__(self, client: DirectClient, js: JetStreamContext) -> None:
         self._client = client
         self._js = js
         self._tasks: set[asyncio.Task[None]] = set()
+        self._replies: dict[bytes, asyncio.Future[tuple[dict[str, str], bytes]]] = {}
+        self._reply_prefix = ""
+        self._reply_number = 0
+        self._told: dict[str, float] = {}
         self.handler_errors = 0
+        self.dropped = 0
 
     @classmethod
     async def connect(
@@ -196,55 +87,80 @@ class NatsBus:
         *,
         name: str,
         user_credentials: str | None = None,
+        token: str | None = None,
         connect_timeout_s: float = 30.0,
         replicas: int = 1,
         apply_layout: bool = True,
     ) -> NatsBus:
-        """Connect, reconnecting for ever afterwards, and make sure the layout is there.
+        """Connect, reconnecting for ever afterwards, and make sure the layout is there, now and after each return.
 
         Raises:
             DependencyError: no server with JetStream at ``url`` within ``connect_timeout_s``.
         """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + connect_timeout_s
+        while True:
+            client = DirectClient()
+            js = client.jetstream(timeout=5)
+            bus = cls(client, js)
+            try:
+                async with asyncio.timeout_at(deadline):  # nats-py itself would try for ever
+                    options = bus._options(url, name, user_credentials, token, apply_layout, replicas)
+                    await client.connect(url, **options)
+                if apply_layout:
+                    await layout.apply(js, replicas=replicas)
+                await bus._open_replies()
+                return bus
+            except (*_NATS_ERRORS, APIError) as error:
+                await asyncio.gather(client.close(), return_exceptions=True)
+                if loop.time() >= deadline:
+                    raise DependencyError(
+                        "nats", f"no NATS server with JetStream answers at {url} ({explain(error)})"
+                    ) from error
+                await asyncio.sleep(0.2)
 
+    def _options(
+        self, url: str, name: str, credentials: str | None, token: str | None, apply_layout: bool, replicas: int
+    ) -> dict[str, Any]:
         async def on_error(error: Exception) -> None:
-            log.warning("nats: %s", error or type(error).__name__)
+            self._tell(type(error).__name__, f"nats: {str(error).removeprefix('nats: ') or type(error).__name__}")
 
         async def on_disconnect() -> None:
-            log.warning("nats: disconnected from %s", url)
+            self._tell("disconnected", f"nats: disconnected from {url}; reconnecting, publications wait in memory")
 
         async def on_reconnect() -> None:
             log.info("nats: reconnected to %s", url)
+            for listener in list(self._client.on_reconnect):
+                listener()
+            if apply_layout:
+                self._spawn(self._restore_layout(replicas), "layout")
 
-        deadline = asyncio.get_running_loop().time() + connect_timeout_s
+        return {
+            "name": name,
+            "error_cb": on_error,
+            "disconnected_cb": on_disconnect,
+            "reconnected_cb": on_reconnect,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": 0.25,
+            "connect_timeout": 2,
+            # A server that hangs is given up after 4 to 6 s.
+            "ping_interval": 2,
+            "max_outstanding_pings": 2,
+            "flusher_queue_size": 1024 * 64,
+            "allow_reconnect": True,
+            **({"user_credentials": credentials} if credentials else {}),
+            **({"token": token} if token else {}),
+        }
+
+    async def _restore_layout(self, replicas: int) -> None:
+        """A restarted server has forgotten the streams it held in memory; every service may put them back."""
         while True:
             try:
-                options: dict[str, Any] = {"user_credentials": user_credentials} if user_credentials else {}
-                client = await nats.connect(
-                    url,
-                    name=name,
-                    error_cb=on_error,
-                    disconnected_cb=on_disconnect,
-                    reconnected_cb=on_reconnect,
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=0.25,
-                    connect_timeout=2,
-                    ping_interval=5,
-                    max_outstanding_pings=2,
-                    pending_size=_MAX_BUFFERED_BYTES,
-                    flusher_queue_size=1024 * 64,
-                    allow_reconnect=True,
-                    **options,
-                )
-                js = client.jetstream(timeout=5)
-                if apply_layout:
-                    await layout.apply(js, replicas=replicas)
-                return cls(client, js)
+                await layout.apply(self._js, replicas=replicas)
+                return
             except (*_NATS_ERRORS, APIError) as error:
-                if asyncio.get_running_loop().time() >= deadline:
-                    raise DependencyError(
-                        "nats", f"no NATS server with JetStream answers at {url} ({error or type(error).__name__})"
-                    ) from error
-                await asyncio.sleep(0.2)
+                log.warning("the streams are not checked yet: %s", explain(error))
+                await asyncio.sleep(_LAYOUT_RETRY_S)
 
     @property
     def connected(self) -> bool:
@@ -252,13 +168,10 @@ class NatsBus:
 
     @property
     def backlog_bytes(self) -> int:
-        client = self._client
-        writer = getattr(client._transport, "_io_writer", None)
-        waiting = writer.transport.get_write_buffer_size() if writer is not None else 0
-        return int(client._pending_data_size + waiting)
+        return self._client.backlog_bytes
 
     @property
-    def client(self) -> Client:
+    def client(self) -> DirectClient:
         """The nats-py client, for what the port does not cover."""
         return self._client
 
@@ -266,30 +179,43 @@ class NatsBus:
     def jetstream(self) -> JetStreamContext:
         return self._js
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """What went amiss since the start: handler errors, drops, reconnections, bytes known to be lost."""
+        return {
+            "handler_errors": self.handler_errors,
+            "dropped": self.dropped,
+            "reconnects": int(self._client.stats["reconnects"]),
+            "lost_bytes": self._client.lost_bytes,
+        }
+
     def publish(self, subject: str, payload: bytes, *, headers: Mapping[str, str] | None = None) -> None:
+        self._send(subject, payload, b"", headers)
+
+    def _send(self, subject: str, payload: bytes, reply: bytes, headers: Mapping[str, str] | None) -> None:
         client = self._client
-        if client.is_closed:
-            raise DependencyError("nats", f"cannot publish on {subject}: the connection is closed")
+        size = len(payload)
         if headers:
-            head = "NATS/1.0\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
-            raw = head.encode()
-            command = b"HPUB %b %d %d\r\n%b%b\r\n" % (subject.encode(), len(raw), len(raw) + len(payload), raw, payload)
+            head = ("NATS/1.0\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n").encode()
+            size += len(head)
+            to = b"%b %b" % (subject.encode(), reply)
+            command = b"HPUB %b %d %d\r\n%b%b\r\n" % (to, len(head), size, head, payload)
+        elif reply:
+            command = b"PUB %b %b %d\r\n%b\r\n" % (subject.encode(), reply, size, payload)
         else:
-            command = b"PUB %b %d\r\n%b\r\n" % (subject.encode(), len(payload), payload)
-        if client._pending_data_size > _MAX_BUFFERED_BYTES:
-            raise DependencyError("nats", f"cannot publish on {subject}: {client._pending_data_size} bytes are waiting")
-        # Append to nats-py's own pending buffer, so that order and reconnect buffering stay its business,
-        # then hand it to the transport at once instead of waking the flusher task (docs/decisions/0003).
-        client._pending.append(command)
-        client._pending_data_size += len(command)
+            command = b"PUB %b %d\r\n%b\r\n" % (subject.encode(), size, payload)
+        if size > client.max_payload > 0:
+            # The server would close the connection on it, for everybody who shares it.
+            raise DependencyError(
+                "nats",
+                f"cannot publish on {subject}: {size} bytes, the server takes {client.max_payload} (max_payload)",
+            )
+        client.send(command, subject)
         client.stats["out_msgs"] += 1
         client.stats["out_bytes"] += len(payload)
-        if client.is_connected and not client.is_connecting:
-            transport = client._transport
-            if transport is not None:
-                transport.writelines(client._pending[:])
-                client._pending = []
-                client._pending_data_size = 0
+
+    def _answer(self, subject: str, payload: bytes) -> None:
+        self._send(subject, payload, b"", None)
 
     async def publish_durable(
         self,
@@ -301,31 +227,79 @@ class NatsBus:
         timeout_s: float = 2.0,
     ) -> int:
         try:
-            ack = await self._js.publish(
-                subject, payload, timeout=timeout_s, headers={**(headers or {}), "Nats-Msg-Id": message_id}
-            )
-        except (*_NATS_ERRORS, APIError) as error:
+            head, body = await self._ask(subject, payload, {**(headers or {}), "Nats-Msg-Id": message_id}, timeout_s)
+        except TimeoutError:
             raise DependencyError(
-                "nats", f"{subject} was not acknowledged by its stream: {error or type(error).__name__}"
-            ) from error
-        return int(ack.seq)
+                "nats", f"{subject} was not acknowledged by its stream within {timeout_s:g} s; it may be stored or not"
+            ) from None
+        if head.get("Status") == "503":
+            raise DependencyError("nats", f"{subject} was not stored: no stream captures it, or JetStream is starting")
+        answer = json.loads(body)
+        if "error" in answer:
+            error = APIError(**answer["error"])
+            raise DependencyError("nats", f"{subject} was not stored: {explain(error)}")
+        return int(answer["seq"])
+
+    async def _open_replies(self) -> None:
+        self._reply_prefix = self._client.new_inbox()
+        await self._client.subscribe_direct(f"{self._reply_prefix}.*", self._on_reply)
+
+    def _on_reply(self, subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
+        future = self._replies.pop(subject, None)
+        if future is not None and not future.done():
+            future.set_result((parse_headers(head), payload))
+
+    async def _ask(
+        self, subject: str, payload: bytes, headers: Mapping[str, str] | None, timeout_s: float
+    ) -> tuple[dict[str, str], bytes]:
+        """Publish and wait for the one answer. Raises TimeoutError, DependencyError."""
+        self._reply_number += 1
+        reply = f"{self._reply_prefix}.{self._reply_number}".encode()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[tuple[dict[str, str], bytes]] = loop.create_future()
+        self._replies[reply] = future
+        timer = loop.call_later(timeout_s, _expire, future)
+        try:
+            self._send(subject, payload, reply, headers)
+            return await future
+        finally:
+            timer.cancel()
+            self._replies.pop(reply, None)
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> _Core:
-        async def on_message(msg: Msg) -> None:
-            try:
-                result = handler(msg.subject, msg.data)
-                if inspect.isawaitable(result):
-                    await result
-            except Exception:
-                self.handler_errors += 1
-                log.exception("handler of %s failed on %s; the message is skipped", subject, msg.subject)
+        def take(subject: str, reply: str, payload: bytes) -> Awaitable[None] | None:
+            return handler(subject, payload)
 
-        subscription = await self._client.subscribe(
-            subject, queue=queue, cb=on_message, pending_msgs_limit=262_144, pending_bytes_limit=128 * 1024 * 1024
-        )
-        # SUB travels now, so that a caller who publishes next is heard.
-        await self._client.flush(timeout=2)
-        return _Core(subscription)
+        return await self._subscribe(subject, take, queue)
+
+    async def _subscribe(
+        self, subject: str, take: Callable[[str, str, bytes], Awaitable[None] | None], queue: str
+    ) -> _Core:
+        ordered = Ordered(subject, take, self._spawn, self._on_handler_error, self._on_drop)
+        try:
+            subscription = await self._client.subscribe_direct(subject, ordered, queue=queue)
+        except _NATS_ERRORS as error:
+            raise DependencyError("nats", f"cannot subscribe to {subject}: {explain(error)}") from error
+        try:
+            # SUB travels now, so that a caller who publishes next is heard.
+            await self._client.flush(timeout=2)
+        except _NATS_ERRORS:
+            log.debug("%s is subscribed when NATS is back", subject)  # nats-py replays its subscriptions
+        return _Core(self._client, subscription)
+
+    def _on_handler_error(self) -> None:
+        self.handler_errors += 1
+
+    def _on_drop(self, name: str) -> None:
+        self.dropped += 1
+        self._tell(f"drop {name}", f"the handler of {name} is too slow: {self.dropped} messages dropped so far")
+
+    def _tell(self, what: str, sentence: str) -> None:
+        """Warn, at most once a second about one thing."""
+        now_s = time.monotonic()
+        if now_s - self._told.get(what, 0.0) >= _TELL_EVERY_S:
+            self._told[what] = now_s
+            log.warning("%s", sentence)
 
     async def consume(
         self,
@@ -347,9 +321,7 @@ class NatsBus:
                     log.exception("consumer %s failed on %s; it will be redelivered", durable, message.subject)
                     await message.nak(delay_s=1.0)
 
-        return await self._pull(
-            stream, durable, each, filter_subjects, batch, 0.0, ack_wait_s, max_ack_pending=max_ack_pending
-        )
+        return self._pull(stream, durable, each, filter_subjects, batch, 0.0, ack_wait_s, max_ack_pending)
 
     async def consume_batches(
         self,
@@ -362,9 +334,9 @@ class NatsBus:
         max_wait_s: float = 0.5,
         ack_wait_s: float = 60.0,
     ) -> _Task:
-        return await self._pull(stream, durable, handler, filter_subjects, batch, max_wait_s, ack_wait_s)
+        return self._pull(stream, durable, handler, filter_subjects, batch, max_wait_s, ack_wait_s, 100_000)
 
-    async def _pull(
+    def _pull(
         self,
         stream: str,
         durable: str,
@@ -373,7 +345,7 @@ class NatsBus:
         batch: int,
         linger_s: float,
         ack_wait_s: float,
-        max_ack_pending: int = 100_000,
+        max_ack_pending: int,
     ) -> _Task:
         config = ConsumerConfig(
             durable_name=durable,
@@ -386,40 +358,56 @@ class NatsBus:
         )
 
         async def run() -> None:
-            subscription = None
-            while True:
-                try:
-                    if subscription is None:
-                        await self._js.add_consumer(stream, config)
-                        subscription = await self._js.pull_subscribe_bind(durable, stream=stream)
-                    messages = await subscription.fetch(batch, timeout=5.0)
-                    if linger_s and len(messages) < batch:
-                        await asyncio.sleep(linger_s)
-                        try:
-                            messages += await subscription.fetch(batch - len(messages), timeout=0.05)
-                        except TimeoutError:
-                            pass
-                    await handler([_Stored(m) for m in messages])
-                except TimeoutError:
-                    continue
-                except (NatsError, APIError, OSError) as error:
-                    log.warning("consumer %s on %s: %s; retrying", durable, stream, error or type(error).__name__)
-                    subscription = None
-                    await asyncio.sleep(0.5)
-                except Exception:
-                    self.handler_errors += 1
-                    log.exception("consumer %s on %s failed; its messages will be redelivered", durable, stream)
-                    await asyncio.sleep(0.5)
+            puller: Puller | None = None
+            try:
+                while True:
+                    try:
+                        if puller is None:
+                            await self._js.add_consumer(stream, config)
+                            puller = Puller(self._client, stream, durable, batch, self._answer)
+                            await puller.open()
+                        await self._handle(handler, await puller.take(linger_s), durable, stream)
+                    except (*_NATS_ERRORS, APIError, DependencyError) as error:
+                        if not isinstance(error, PullLostError) or self.connected:
+                            self._tell(
+                                f"{stream} {durable}", f"consumer {durable} of {stream}: {explain(error)}; again"
+                            )
+                        if puller is not None:
+                            await puller.close()
+                            puller = None
+                        await asyncio.sleep(0.1 if isinstance(error, PullLostError) else 0.5)
+            finally:
+                if puller is not None:
+                    await puller.close()
 
         return _Task(self._spawn(run(), f"consume:{stream}:{durable}"))
+
+    async def _handle(
+        self,
+        handler: Callable[[list[DurableMessage]], Awaitable[None]],
+        messages: list[Any],
+        durable: str,
+        stream: str,
+    ) -> None:
+        """Call a handler; what it did not answer when it raised comes again after a second."""
+        try:
+            await handler(messages)
+        except DependencyError:
+            raise
+        except Exception:
+            self.handler_errors += 1
+            log.exception("consumer %s of %s failed; its messages will be redelivered", durable, stream)
+            for message in messages:
+                if not message.settled:
+                    await message.nak(delay_s=1.0)
 
     async def replay(
         self, stream: str, *, filter_subject: str = ">", start_seq: int = 1
     ) -> AsyncIterator[tuple[str, bytes, int]]:
+        puller: Puller | None = None
         try:
             info = await self._js.stream_info(stream)
-            end = info.state.last_seq
-            if info.state.messages == 0 or end < start_seq:
+            if info.state.messages == 0 or info.state.last_seq < start_seq:
                 return
             config = ConsumerConfig(
                 ack_policy=AckPolicy.NONE,
@@ -430,25 +418,18 @@ class NatsBus:
                 mem_storage=True,
             )
             consumer = await self._js.add_consumer(stream, config)
-            pending = consumer.num_pending or 0
-            subscription = await self._js.pull_subscribe_bind(consumer.name, stream=stream)
+            left = consumer.num_pending or 0
+            puller = Puller(self._client, stream, consumer.name, 1000, self._answer)
+            await puller.open()
+            while left > 0:
+                for message in await puller.take():
+                    left = min(left - 1, message.pending)
+                    yield message.subject, message.data, message.stream_seq
         except (*_NATS_ERRORS, APIError) as error:
-            raise DependencyError("nats", f"cannot replay {stream}: {error or type(error).__name__}") from error
-        try:
-            while pending > 0:
-                try:
-                    messages = await subscription.fetch(min(pending, 1000), timeout=5.0)
-                except (*_NATS_ERRORS, APIError) as error:
-                    raise DependencyError(
-                        "nats", f"the replay of {stream} broke off: {error or type(error).__name__}"
-                    ) from error
-                for msg in messages:
-                    pending -= 1
-                    yield msg.subject, msg.data, int(msg.metadata.sequence.stream)
+            raise DependencyError("nats", f"cannot read stream {stream}: {explain(error)}") from error
         finally:
-            await asyncio.gather(
-                subscription.unsubscribe(), self._js.delete_consumer(stream, consumer.name), return_exceptions=True
-            )
+            if puller is not None:
+                await puller.close()
 
     async def last(self, stream: str, subject: str) -> bytes | None:
         try:
@@ -456,7 +437,7 @@ class NatsBus:
         except NotFoundError:
             return None
         except (*_NATS_ERRORS, APIError) as error:
-            raise DependencyError("nats", f"cannot read {subject} of {stream}: {error}") from error
+            raise DependencyError("nats", f"cannot read {subject} of {stream}: {explain(error)}") from error
         return bytes(message.data or b"")
 
     async def last_of_each(self, stream: str, filter_subject: str) -> list[tuple[str, bytes, int]]:
@@ -485,42 +466,40 @@ class NatsBus:
 
     async def request(self, subject: str, payload: bytes, *, timeout_s: float = 1.0) -> bytes:
         try:
-            return bytes((await self._client.request(subject, payload, timeout=timeout_s)).data)
-        except NoRespondersError as error:
-            raise DependencyError(subject, f"nobody answers on {subject}") from error
-        except _NATS_ERRORS as error:
-            raise DependencyError(subject, f"no answer on {subject} within {timeout_s:g} s") from error
+            head, body = await self._ask(subject, payload, None, timeout_s)
+        except TimeoutError:
+            raise DependencyError(subject, f"no answer on {subject} within {timeout_s:g} s") from None
+        if head.get("Status") == "503":
+            raise DependencyError(subject, f"nobody answers on {subject}")
+        return body
 
     async def respond(
         self, subject: str, handler: Callable[[str, bytes], Awaitable[bytes]], *, queue: str = ""
     ) -> _Core:
-        async def on_message(msg: Msg) -> None:
-            try:
-                await msg.respond(await handler(msg.subject, msg.data))
-            except Exception:
-                self.handler_errors += 1
-                log.exception("request on %s failed", msg.subject)
+        async def answer(subject: str, reply: str, payload: bytes) -> None:
+            self._answer(reply, await handler(subject, payload))
 
-        return _Core(await self._client.subscribe(subject, queue=queue, cb=on_message))
+        return await self._subscribe(subject, answer, queue)
 
     async def kv(self, bucket: str) -> NatsKeyValue:
         try:
-            return NatsKeyValue(bucket, await self._js.key_value(bucket), self._js)
+            store = await self._js.key_value(bucket)
         except (*_NATS_ERRORS, APIError) as error:
-            raise DependencyError("nats", f"bucket {bucket} is not there: {error}") from error
+            raise DependencyError("nats", f"bucket {bucket} is not there: {explain(error)}") from error
+        return NatsKeyValue(bucket, store, self._js, self._client, self._answer, explain)
 
     async def flush(self, timeout_s: float = 2.0) -> None:
         try:
             await self._client.flush(timeout=max(1, int(timeout_s)))
         except _NATS_ERRORS as error:
-            raise DependencyError("nats", f"flush failed: {error or type(error).__name__}") from error
+            raise DependencyError("nats", f"flush failed: {explain(error)}") from error
 
     async def close(self) -> None:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await self._client.drain()
         except (*_NATS_ERRORS, TimeoutError):
             await self._client.close()
@@ -530,3 +509,8 @@ class NatsBus:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(TimeoutError())

@@ -64,6 +64,7 @@ async def _host(name: str, settings: Settings) -> None:
             settings.nats.url,
             name=f"tickmesh-{name}",
             user_credentials=settings.nats.credentials_file or None,
+            token=settings.nats.token.get_secret_value() or None,
             connect_timeout_s=settings.nats.connect_timeout_s,
             replicas=settings.nats.replicas,
         )
