@@ -196,3 +196,26 @@ async def test_it_drains_and_says_goodbye_with_a_stale_book() -> None:
         await until(lambda: feed.books and not feed.books[-1].stale)
         await feed.stop()
         assert feed.books[-1].stale
+
+
+async def test_with_the_shm_transport_the_ring_carries_what_the_bus_carries(tmp_path: Path) -> None:
+    from tickmesh.bus.ring import RingReader
+
+    async with (
+        simvenue(symbols="BTCUSDT") as (address, _),
+        running_feed(address, MemoryBus(), local__transport="shm", local__data_dir=str(tmp_path), wait=False) as feed,
+    ):
+        ring: list[tuple[str, bytes]] = []
+        stopping = asyncio.Event()
+        reader = RingReader(tmp_path)
+        task = asyncio.create_task(reader.run(lambda s, p: ring.append((s, p)), stopping))
+        await until(lambda: reader.attached)
+        bus: list[tuple[str, bytes]] = []
+        await feed.service.bus.subscribe("md.>", lambda s, p: bus.append((s, p)))
+        await until(lambda: len(bus) > 50 and bus[50] in ring)
+        stopping.set()
+        await task
+        first = ring.index(bus[0])
+        assert ring[first : first + 50] == bus[:50]
+        assert reader.lost == 0
+        assert feed.count("ring_oversized_total") == 0

@@ -1,57 +1,37 @@
-"""The shared-memory ring between processes of one machine: files, mapping, and how a reader waits.
+"""The shared-memory ring between processes of one machine: its writer, its readers, and how a reader waits.
 
-In: ``RingWriter.publish(subject, payload)`` in the feed. Out: ``RingReader.run(handler, stopping)`` in a
-strategy, the same messages in order. The writer never waits: a reader that is too slow loses the oldest and is
-told how many. It is not a store; JetStream gets the same messages beside it.
+In: ``RingWriter.publish(subject, payload)`` in the feed. Out: the same messages in order at every reader: handed to
+a handler (``run``), as an async iterator (``messages``) or by busy poll (``poll``, ``poll_reader``). The writer never
+waits: a reader that is too slow loses the oldest and is told how many. It is not a store; JetStream gets the same
+messages beside it.
 
 Waiting: a reader drains in batches, one loop iteration each. When the ring is empty it may spin for ``spin_us``,
-then it raises its flag in the header, looks once more, and sleeps on a FIFO (its "bell") which the writer rings
-only if the flag is up: no system call per message while a reader keeps up, no busy core while nothing happens.
-A timer of ``_FALLBACK_S`` covers a bell that was lost to a crash. Decision record 0042.
-
-The file lies in /dev/shm under a name made from the data directory, or in ``<data_dir>/rings`` where there is no
-/dev/shm or no room in it. Memory-backed, because a disk's write-back would stall the writer.
+then it raises its flag in the header, looks once more, and sleeps on its bell, which the writer rings only if the
+flag is up: no system call per message while a reader keeps up, no busy core while nothing happens. A timer of a few
+milliseconds covers a bell that was lost to a crash. Decision record 0042.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import fcntl
-import hashlib
 import logging
 import mmap
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
-from tickmesh.domain.errors import ConfigError
+from tickmesh.bus.ring_file import Attached, attach, bell_path, create, map_reader, ring_paths
+from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.hotpath.pure import ring
 
 log = logging.getLogger(__name__)
 
 Handle = Callable[[str, bytes], None]
 
-_SHM = Path("/dev/shm")
-_FALLBACK_S = 0.005
 _ATTACH_S = 0.1
 _BATCH = 256
-
-
-def ring_paths(data_dir: str | Path, name: str) -> list[Path]:
-    """Where the ring ``name`` of a data directory may be, in the order in which writer and readers look."""
-    home = Path(data_dir).resolve()
-    paths = [home / "rings" / f"{name}.ring"]
-    if _SHM.is_dir() and os.access(_SHM, os.W_OK):
-        digest = hashlib.sha256(str(home).encode()).hexdigest()[:16]
-        paths.insert(0, _SHM / f"tickmesh-{digest}-{name}.ring")
-    return paths
-
-
-def bell_path(path: Path, bell: int) -> Path:
-    return path.with_suffix(f".bell{bell}")
 
 
 class RingWriter:
@@ -66,7 +46,7 @@ class RingWriter:
         failures: list[str] = []
         for path in ring_paths(data_dir, name):
             try:
-                self._fd = _create(path, ring.ring_bytes(slots, slot_bytes))
+                self._fd = create(path, ring.ring_bytes(slots, slot_bytes))
             except BlockingIOError:
                 raise ConfigError(f"the ring {path} has a writer already; stop the other feed of {data_dir}") from None
             except OSError as error:
@@ -133,41 +113,8 @@ class RingWriter:
                 os.close(stale)
 
 
-def _create(path: Path, size: int) -> int:
-    """Open or make the file with our lock on it; another geometry gets a new file, so that old readers notice."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            status = os.fstat(fd)
-            if not _is_still(path, status) or status.st_size not in (0, size):
-                if _is_still(path, status):
-                    path.unlink()
-                os.close(fd)
-                continue
-            try:
-                os.posix_fallocate(fd, 0, size)  # a full /dev/shm is an error here, not a SIGBUS later
-            except OSError:
-                if status.st_size == 0:
-                    path.unlink(missing_ok=True)
-                raise
-            return fd
-        except OSError:
-            os.close(fd)
-            raise
-
-
-def _is_still(path: Path, status: os.stat_result) -> bool:
-    try:
-        now = path.stat()
-    except OSError:
-        return False
-    return (now.st_dev, now.st_ino) == (status.st_dev, status.st_ino)
-
-
 class RingReader:
-    """Follows a ring across restarts of its writer.
+    """Follows a ring across restarts of its writer; for one task or thread.
 
     ``lost`` counts messages that were overwritten before we read them, ``restarts`` the writer's new lives.
     ``on_lost`` is called with each new number of lost messages.
@@ -188,11 +135,32 @@ class RingReader:
         self.lost = 0
         self.restarts = 0
         self.handler_errors = 0
-        self._attached: _Attached | None = None
+        self._attached: Attached | None = None
+        self._seen = False
+        self._idle_since_ns = 0
 
     @property
     def attached(self) -> bool:
         return self._attached is not None
+
+    def poll(self) -> tuple[str, bytes] | None:
+        """The next (subject, payload) without waiting; None when there is none, or no ring yet."""
+        here = self._attached
+        if here is None:
+            if not self._attach():
+                return None
+            here = self._attached
+            assert here is not None
+        taken = here.reader.read()
+        if taken is None:
+            self._look_around(here)
+            return None
+        if taken.lost:
+            self._lose(taken.lost)
+        if not taken.subject:
+            return None
+        self.received += 1
+        return taken.subject, taken.payload
 
     async def run(self, handler: Handle, stopping: asyncio.Event) -> None:
         """Hand every message to ``handler``, in order, until ``stopping`` is set.
@@ -201,177 +169,111 @@ class RingReader:
         message skipped. While there is no ring yet, or its file was replaced, this waits and attaches again.
         """
         stop = asyncio.create_task(stopping.wait())
-        first = True
         try:
-            while not stopping.is_set():
-                self._attached = _attach(self._paths, from_oldest=not first)
-                if self._attached is None:
-                    await asyncio.wait([stop], timeout=_ATTACH_S)
-                    continue
-                if not first:
-                    self.restarts += 1
-                first = False
-                try:
-                    await self._follow(self._attached, handler, stop)
-                finally:
-                    self._attached.close()
-                    self._attached = None
+            while not stop.done():
+                if not self._drain(handler):
+                    await self._idle(stop)
+                else:
+                    self._idle_since_ns = 0
+                    await asyncio.sleep(0)
         finally:
             stop.cancel()
+            self.close()
 
-    async def _follow(self, ring_file: _Attached, handler: Handle, stop: asyncio.Task[bool]) -> None:
-        reader = ring_file.reader
-        idle_since_ns = 0
-        while not stop.done():
-            if self._drain(reader, handler):
-                idle_since_ns = 0
-                await asyncio.sleep(0)
-                continue
-            now_ns = time.monotonic_ns()
-            idle_since_ns = idle_since_ns or now_ns
-            if now_ns - idle_since_ns < self._spin_ns:
-                await asyncio.sleep(0)
-                continue
-            if ring_file.replaced(now_ns):
-                return
-            await ring_file.sleep()
+    async def messages(self, stopping: asyncio.Event | None = None) -> AsyncIterator[tuple[str, bytes]]:
+        """Every (subject, payload), for ever or until ``stopping`` is set."""
+        stop = asyncio.create_task((stopping or asyncio.Event()).wait())
+        in_a_row = 0
+        try:
+            while not stop.done():
+                message = self.poll()
+                if message is None:
+                    await self._idle(stop)
+                    in_a_row = 0
+                    continue
+                self._idle_since_ns = 0
+                yield message
+                in_a_row += 1
+                if in_a_row >= _BATCH:
+                    in_a_row = 0
+                    await asyncio.sleep(0)
+        finally:
+            stop.cancel()
+            self.close()
 
-    def _drain(self, reader: ring.RingReader, handler: Handle) -> bool:
-        if reader.restarted():
+    def close(self) -> None:
+        """Let go of the ring; ``poll`` would attach anew."""
+        if self._attached is not None:
+            self._attached.close()
+            self._attached = None
+
+    def _attach(self) -> bool:
+        self._attached = attach(self._paths, from_oldest=self._seen)
+        if self._attached is None:
+            return False
+        if self._seen:
             self.restarts += 1
+        self._seen = True
+        return True
+
+    def _drain(self, handler: Handle) -> bool:
+        """Handle up to a batch; whether there may be more."""
         for _ in range(_BATCH):
-            taken = reader.read()
-            if taken is None:
+            message = self.poll()
+            if message is None:
                 return False
-            if taken.lost:
-                self.lost += taken.lost
-                log.warning("the ring's reader was too slow and lost %d messages", taken.lost)
-                if self._on_lost is not None:
-                    self._on_lost(taken.lost)
-            if not taken.subject:
-                return False
-            self.received += 1
             try:
-                handler(taken.subject, taken.payload)
+                handler(*message)
             except Exception:
                 # One broken message or handler must not end the market data of a whole process.
                 self.handler_errors += 1
-                log.exception("the ring's handler failed on %s; the message is skipped", taken.subject)
+                log.exception("the ring's handler failed on %s; the message is skipped", message[0])
         return True
+
+    async def _idle(self, stop: asyncio.Task[bool]) -> None:
+        """Nothing to read: spin, or sleep on the bell; without a ring, wait a moment."""
+        here = self._attached
+        if here is None:
+            await asyncio.wait([stop], timeout=_ATTACH_S)
+            return
+        now_ns = time.monotonic_ns()
+        self._idle_since_ns = self._idle_since_ns or now_ns
+        if now_ns - self._idle_since_ns < self._spin_ns:
+            await asyncio.sleep(0)
+        else:
+            await here.sleep()
+
+    def _look_around(self, here: Attached) -> None:
+        """Nothing to read: is there another writer, or another file?"""
+        if here.reader.restarted():
+            self.restarts += 1
+        if here.replaced(time.monotonic_ns()):
+            self.close()
+
+    def _lose(self, count: int) -> None:
+        self.lost += count
+        log.warning("the ring's reader was too slow and lost %d messages", count)
+        if self._on_lost is not None:
+            self._on_lost(count)
 
 
 @contextlib.contextmanager
-def poll_reader(data_dir: str | Path, name: str = "md") -> Iterator[ring.RingReader]:
-    """The ring for a busy poll without an event loop: call ``read`` as often as you like; it never sleeps.
+def poll_reader(data_dir: str | Path, name: str = "md", *, timeout_s: float = 5.0) -> Iterator[ring.RingReader]:
+    """The bare reader for a thread or process that spins; its ``read`` is a few loads when there is nothing.
 
     Raises:
-        ConfigError: no writer has made the ring yet.
+        DependencyError: there is no ring within ``timeout_s``.
     """
-    for path in ring_paths(data_dir, name):
-        try:
-            with path.open("r+b") as file:
-                mapped = mmap.mmap(file.fileno(), 0)
-            reader = ring.RingReader(memoryview(mapped))
-        except (OSError, ValueError):  # absent, empty, or still being made
-            continue
-        try:
-            yield reader
-        finally:
-            reader.release()
-            with contextlib.suppress(BufferError):
-                mapped.close()
-        return
-    raise ConfigError(f"there is no ring {name} of {data_dir}; start its writer first")
-
-
-class _Attached:
-    """One mapping of the file with our bell."""
-
-    def __init__(self, path: Path, fd: int, reader: ring.RingReader, mapped: mmap.mmap) -> None:
-        self._path = path
-        self._status = os.fstat(fd)
-        self.reader = reader
-        self._map = mapped
-        os.close(fd)
-        self._bell, self._bell_fd = _take_bell(path)
-        self._rung = asyncio.Event()
-        self._look_again_ns = 0
-        if self._bell_fd >= 0:
-            asyncio.get_running_loop().add_reader(self._bell_fd, self._on_bell)
-
-    def _on_bell(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._bell_fd, 4096)
-        self._rung.set()
-
-    async def sleep(self) -> None:
-        """Wait for the bell, or a moment where there is none."""
-        if self._bell_fd < 0:
-            await asyncio.sleep(0.001)
-            return
-        self._rung.clear()
-        self.reader.set_sleeping(self._bell, True)
-        if self.reader.pending <= 0:
-            try:
-                async with asyncio.timeout(_FALLBACK_S):
-                    await self._rung.wait()
-            except TimeoutError:
-                pass
-        self.reader.set_sleeping(self._bell, False)
-
-    def replaced(self, now_ns: int) -> bool:
-        """Whether the path now leads to another file (or none): the writer made a new one."""
-        if now_ns < self._look_again_ns:
-            return False
-        self._look_again_ns = now_ns + 100_000_000
-        return not _is_still(self._path, self._status)
-
-    def close(self) -> None:
-        if self._bell_fd >= 0:
-            asyncio.get_running_loop().remove_reader(self._bell_fd)
-            self.reader.set_sleeping(self._bell, False)
-            os.close(self._bell_fd)
-        self.reader.release()
+    deadline = time.monotonic() + timeout_s
+    while (found := map_reader(ring_paths(data_dir, name), from_oldest=False)) is None:
+        if time.monotonic() > deadline:
+            raise DependencyError("feed", f"there is no ring {name!r} of {data_dir}; is the feed's transport shm?")
+        time.sleep(0.01)
+    _, fd, reader, mapped = found
+    try:
+        yield reader
+    finally:
+        reader.release()
         with contextlib.suppress(BufferError):
-            self._map.close()
-
-
-def _attach(paths: list[Path], *, from_oldest: bool) -> _Attached | None:
-    for path in paths:
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            mapped = mmap.mmap(fd, 0)
-        except (OSError, ValueError):  # empty: its writer is just making it
-            os.close(fd)
-            continue
-        try:
-            reader = ring.RingReader(memoryview(mapped), from_oldest=from_oldest)
-        except ring.RingFormatError:
-            os.close(fd)
-            continue
-        return _Attached(path, fd, reader, mapped)
-    return None
-
-
-def _take_bell(path: Path) -> tuple[int, int]:
-    """A FIFO nobody else listens to, as (number, descriptor); (0, -1) when all are taken: then we poll."""
-    for bell in range(ring.MAX_BELLS):
-        fifo = bell_path(path, bell)
-        try:
-            with contextlib.suppress(FileExistsError):
-                os.mkfifo(fifo, 0o600)
-            fd = os.open(fifo, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.EEXIST):
-                continue
-            return 0, -1
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            continue
-        return bell, fd
-    return 0, -1
+            mapped.close()
+        os.close(fd)
