@@ -259,6 +259,9 @@ class _Desk:
         except (TickmeshError, KeyError, ValueError, MalformedFrameError) as error:
             self.alert(Severity.WARNING, "user-stream", f"an event of {event.o.s} makes no sense: {error}")
             return
+        known = self.ledger.orders.get(fact.client_order_id)
+        if known is not None:
+            self.path.note_evidence(known)
         order = self.ledger.on_fact(fact, now_ns)
         if trade is not None:
             self.ledger.on_trade(trade, order, now_ns)

@@ -272,11 +272,11 @@ class OrderPath:
     async def _await_answer(self, order: OrderMachine, exchange: Exchange) -> None:
         try:
             answer = await self._rest.order_answer(exchange)
-            order.stamps.ack_mono_ns = self._clock.mono_ns()
-            self._ack.record_ns(order.stamps.ack_mono_ns - exchange.sent_mono_ns)
+            self.note_evidence(order)
             self._ledger.on_fact(fact_of_order(answer, self._instruments[order.symbol]), self._clock.wall_ns())
         except VenueCallError as error:
-            order.stamps.ack_mono_ns = self._clock.mono_ns()
+            if error.outcome is not Outcome.UNKNOWN:
+                self.note_evidence(order)
             self._failed(order, error)
         except (TickmeshError, KeyError, ValueError) as error:
             log.error("the venue's answer for %s makes no sense (%s); asking", order.client_order_id, error)
@@ -392,6 +392,13 @@ class OrderPath:
             self.flush()
 
     # Shared.
+
+    def note_evidence(self, order: OrderMachine) -> None:
+        """The venue has spoken of this order; the first time is its acknowledgement, whichever way it came."""
+        stamps = order.stamps
+        if stamps.sent_mono_ns and not stamps.ack_mono_ns:
+            stamps.ack_mono_ns = self._clock.mono_ns()
+            self._ack.record_ns(stamps.ack_mono_ns - stamps.sent_mono_ns)
 
     def awaits_answer(self, client_id: str) -> bool:
         """Whether the placement of this order has not been answered yet."""

@@ -1,0 +1,175 @@
+"""The execution service as a process, beside a real nats-server, simvenue and feed."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from order_rig import ACCOUNT, SYMBOL, OrderRig, order_rig
+
+from tickmesh.domain.enums import OrderState, Side, TimeInForce, Urgency
+
+S = OrderState
+SENT = (S.SUBMITTED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED)
+ENDS = (S.FILLED, S.CANCELED, S.EXPIRED, S.REJECTED)
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[OrderRig]:
+    async with order_rig(tmp_path) as running:
+        yield running
+
+
+async def burst(rig: OrderRig, count: int, choose: random.Random, every_s: float = 0.01) -> list[str]:
+    """A strategy in full swing: quotes, takers and cancels, ``count`` of them."""
+    ids: list[str] = []
+    for number in range(count):
+        side = choose.choice((Side.BUY, Side.SELL))
+        urgency = choose.choice((Urgency.PASSIVE, Urgency.PASSIVE, Urgency.IMMEDIATE))
+        behind = 30 + 10 * number if urgency is Urgency.PASSIVE else 0
+        ids.append(rig.send(rig.intent(side=side, urgency=urgency, behind_ticks=behind)))
+        if choose.random() < 0.4:
+            rig.cancel(choose.choice(ids))
+        await asyncio.sleep(every_s)
+    return ids
+
+
+async def accepted_again(rig: OrderRig, timeout_s: float = 40.0) -> None:
+    """Orders reach the venue again, with nobody's help."""
+    async with asyncio.timeout(timeout_s):
+        while True:
+            if rig.bus.connected and not rig.books[SYMBOL].stale:
+                client_id = rig.send(rig.intent(behind_ticks=900))
+                await asyncio.sleep(0.5)
+                if rig.state(client_id) in SENT:
+                    return
+            await asyncio.sleep(0.1)
+
+
+async def test_an_order_is_placed_as_maker_canceled_and_taken_when_urgent(rig: OrderRig) -> None:
+    quiet = rig.send(rig.intent(time_in_force=TimeInForce.IOC))
+    placed = await rig.until(quiet, S.SUBMITTED)
+    assert placed.time_in_force is TimeInForce.GTX, "nothing takes liquidity unless its urgency says so"
+    stamps = placed.stamps
+    assert 0 < stamps.tick_receive_mono_ns <= stamps.execution_receive_mono_ns <= stamps.validated_mono_ns
+    assert stamps.validated_mono_ns <= stamps.sent_mono_ns <= stamps.ack_mono_ns
+    rig.cancel(quiet)
+    await rig.until(quiet, S.CANCELED)
+
+    taker = rig.send(rig.intent(urgency=Urgency.IMMEDIATE))
+    taken = await rig.until(taker, S.FILLED, S.EXPIRED)
+    assert (taken.time_in_force, taken.state) == (TimeInForce.IOC, S.FILLED)
+    ours, record = await rig.settle()
+    assert sum(f.qty_lots for f in ours.fills.values()) == 3
+    assert {o["clientOrderId"] for o in record["orders"]} == {quiet, taker}
+    assert set(ours.tick_to_order_ns) == {quiet, taker}, "tick to order is known for every order"
+
+
+async def test_the_same_intent_is_one_order_however_often_it_comes_and_an_old_one_is_never_sent(rig: OrderRig) -> None:
+    intent = rig.intent()
+    client_id = rig.send(intent)
+    for _ in range(5):
+        rig.send(intent)
+    await rig.until(client_id, S.SUBMITTED)
+    rig.send(intent)
+    late = rig.intent(ttl_ns=1_000_000)
+    late.publish_ns -= 50_000_000
+    expired = await rig.until(rig.send(late), S.EXPIRED, S.SUBMITTED)
+    assert expired.state is S.EXPIRED
+    refused = await rig.until(rig.send(rig.intent(qty_lots=10**9)), S.REJECTED)
+    assert "lots" in refused.reason
+    _, record = await rig.settle()
+    assert [o["clientOrderId"] for o in record["orders"]] == [client_id]
+
+
+async def test_a_halt_cancels_and_refuses_survives_a_kill_and_ends_only_by_resuming(rig: OrderRig) -> None:
+    resting = rig.send(rig.intent())
+    await rig.until(resting, S.SUBMITTED)
+    rig.control("halt", f"account.{ACCOUNT}")
+    await rig.until(resting, S.CANCELED)
+    refused = await rig.until(rig.send(rig.intent()), S.REJECTED, S.SUBMITTED)
+    assert refused.state is S.REJECTED and "halted" in refused.reason
+    await rig.kill("execution")
+    await rig.ready("execution")
+    refused = await rig.until(rig.send(rig.intent()), S.REJECTED, S.SUBMITTED)
+    assert refused.state is S.REJECTED and "halted" in refused.reason
+    rig.control("resume", f"account.{ACCOUNT}")
+    await asyncio.sleep(0.5)
+    await rig.until(rig.send(rig.intent()), S.SUBMITTED)
+    await rig.settle()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_a_kill_in_the_middle_of_a_burst_loses_and_doubles_nothing(rig: OrderRig, seed: int) -> None:
+    print("seed", seed)
+    choose = random.Random(seed)
+    for _ in range(3):
+        writing = asyncio.create_task(burst(rig, 60, choose))
+        await asyncio.sleep(choose.uniform(0.1, 0.6))
+        await rig.kill("execution")
+        await writing
+        await rig.ready("execution")
+        await rig.until(rig.send(rig.intent(behind_ticks=700)), *SENT)
+    ours, record = await rig.settle()
+    assert len(record["orders"]) > 20
+    assert len(ours.fills) == len(record["fills"]) > 0
+
+
+async def test_the_venue_killed_and_restarted_under_load_loses_and_doubles_nothing(rig: OrderRig) -> None:
+    choose = random.Random(5)
+    writing = asyncio.create_task(burst(rig, 80, choose))
+    await asyncio.sleep(0.4)
+    await rig.kill("simvenue")
+    await writing
+    await rig.ready("simvenue")
+    await rig.ready("execution")
+    await accepted_again(rig)
+    _, record = await rig.settle(40)
+    assert len(record["orders"]) > 10
+
+
+async def test_nats_killed_and_restarted_under_load_loses_and_doubles_nothing(rig: OrderRig) -> None:
+    choose = random.Random(6)
+    writing = asyncio.create_task(burst(rig, 80, choose))
+    await asyncio.sleep(0.4)
+    await rig.kill("nats")
+    await writing
+    await rig.ready("nats")
+    await accepted_again(rig)
+    ours, record = await rig.settle(40)
+    assert len(record["orders"]) > 10
+    assert len(ours.fills) == len(record["fills"])
+
+
+async def test_a_paused_execution_sends_nothing_late_when_it_goes_on(rig: OrderRig) -> None:
+    before = rig.send(rig.intent())
+    await rig.until(before, S.SUBMITTED)
+    await rig.kill("execution", signal.SIGSTOP)
+    late = [rig.send(rig.intent(ttl_ns=250_000_000, behind_ticks=60 + n)) for n in range(10)]
+    await asyncio.sleep(1.0)
+    await rig.kill("execution", signal.SIGCONT)
+    for client_id in late:
+        assert (await rig.until(client_id, S.EXPIRED, S.SUBMITTED)).state is S.EXPIRED
+    _, record = await rig.settle()
+    assert [o["clientOrderId"] for o in record["orders"]] == [before]
+
+
+async def test_a_drain_cancels_what_is_open_and_keeps_the_record(tmp_path: Path) -> None:
+    async with order_rig(tmp_path) as rig:
+        ids = [rig.send(rig.intent(behind_ticks=50 + n)) for n in range(20)]
+        for client_id in ids:
+            await rig.until(client_id, S.SUBMITTED)
+        pid = rig.children["execution"].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGTERM)
+        for client_id in ids:
+            await rig.until(client_id, S.CANCELED)
+        async with asyncio.timeout(15):
+            while rig.children["execution"].pid == pid:
+                await asyncio.sleep(0.05)
+        assert await rig.differences() == []
