@@ -143,7 +143,8 @@ class OrderRig:
 
     def _on_book(self, subject: str, payload: bytes) -> None:
         book = decode(BookUpdate, payload)
-        self.books[book.symbol] = book
+        if book.bids and book.asks:
+            self.books[book.symbol] = book
 
     # A strategy's pen.
 
