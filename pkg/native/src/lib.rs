@@ -1,5 +1,42 @@
+//! tickmesh_native: the native half of the hot path.
+//!
+//! Every class here has a twin of the same name in `tickmesh.hotpath.pure`, which is its specification; the tests in
+//! `tests/parity` hold the two equal. No class does I/O, reads a clock or starts a thread.
+
+mod book;
+mod counting;
+mod features;
+mod grid;
+mod levels;
+mod market;
+mod pack;
+mod replica;
+mod scan;
+mod sync;
+mod twin;
+
 use pyo3::prelude::*;
+
+/// Raised with every change that the Python side must know of; see `tickmesh.hotpath.INTERFACE`.
+const INTERFACE: u32 = 2;
+
 #[pymodule]
-fn tickmesh_native(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add("INTERFACE", 1)
+fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("INTERFACE", INTERFACE)?;
+    module.add_class::<levels::L2Book>()?;
+    module.add_class::<replica::BookReplica>()?;
+    module.add_class::<market::Market>()?;
+    for (name, code) in [
+        ("OTHER", market::OTHER),
+        ("APPLIED", market::APPLIED),
+        ("BUFFERED", market::BUFFERED),
+        ("OLD", market::OLD),
+        ("GAP", market::GAP),
+        ("TOP", market::TOP),
+        ("TOP_OLD", market::TOP_OLD),
+        ("TRADE", market::TRADE),
+    ] {
+        module.add(name, code)?;
+    }
+    module.add_function(wrap_pyfunction!(counting::allocations, module)?)
 }

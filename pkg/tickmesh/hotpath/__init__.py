@@ -12,8 +12,9 @@ import os
 import site
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-INTERFACE = 1
+INTERFACE = 2
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 
@@ -48,3 +49,39 @@ def _why_absent() -> str:
 
 native, WHY_PURE = _load()
 HALF = "native" if native is not None else "pure"
+
+if TYPE_CHECKING or native is None:
+    from tickmesh.hotpath.pure.book import L2Book
+    from tickmesh.hotpath.pure.market import APPLIED, BUFFERED, GAP, OLD, OTHER, TOP, TOP_OLD, TRADE, Market
+    from tickmesh.hotpath.pure.replica import BookReplica
+else:
+    from tickmesh_native import (
+        APPLIED,
+        BUFFERED,
+        GAP,
+        OLD,
+        OTHER,
+        TOP,
+        TOP_OLD,
+        TRADE,
+        BookReplica,
+        L2Book,
+        Market,
+    )
+
+__all__ = [
+    "APPLIED",
+    "BUFFERED",
+    "GAP",
+    "HALF",
+    "OLD",
+    "OTHER",
+    "TOP",
+    "TOP_OLD",
+    "TRADE",
+    "WHY_PURE",
+    "BookReplica",
+    "L2Book",
+    "Market",
+    "native",
+]

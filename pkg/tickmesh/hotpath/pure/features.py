@@ -1,7 +1,8 @@
 """Features of a book: numbers that strategies use, computed once in the feed.
 
 In: levels in ticks and lots, best first, and times in ns. Out: floats, which are signals and never money.
-An empty side gives 0.0, the neutral value; it knows nothing of staleness.
+An empty side gives 0.0, the neutral value; it knows nothing of staleness. The order of the operations is part of
+the specification: the native twin gives the same bits.
 """
 
 from __future__ import annotations
@@ -101,7 +102,8 @@ class RealisedVolatility:
             self._next_ns = now_ns + self._interval_ns
         elif now_ns >= self._next_ns:
             intervals = 1 + (now_ns - self._next_ns) // self._interval_ns
-            squared = log(mid / self._last_mid) ** 2 / intervals
+            change = log(mid / self._last_mid)
+            squared = change * change / intervals  # a product, not pow(): the native twin must give the same bits
             keep = self._decay**intervals
             self._variance = self._variance * keep + squared * (1.0 - keep)
             self._last_mid = mid

@@ -14,86 +14,32 @@ import msgspec
 
 from tickmesh.domain.errors import MalformedFrameError
 from tickmesh.domain.instrument import Instrument
+from tickmesh.hotpath.pure.binance_frames import (
+    AggTradeFrame,
+    BookTickerFrame,
+    DepthFrame,
+    KlineFrame,
+    MarketFrame,
+    MarkPriceFrame,
+    Reply,
+    TradeFrame,
+    parse_frame,
+)
 
-
-class DepthFrame(msgspec.Struct, tag_field="e", tag="depthUpdate"):
-    """``<symbol>@depth``; levels are (price, quantity) as text."""
-
-    E: int
-    T: int
-    s: str
-    U: int
-    u: int
-    pu: int
-    b: list[tuple[str, str]]
-    a: list[tuple[str, str]]
-
-
-class BookTickerFrame(msgspec.Struct, tag_field="e", tag="bookTicker"):
-    """``<symbol>@bookTicker``."""
-
-    u: int
-    s: str
-    b: str
-    B: str
-    a: str
-    A: str
-    T: int
-    E: int
-
-
-class TradeFrame(msgspec.Struct, tag_field="e", tag="trade"):
-    """``<symbol>@trade``; ``m`` is true when the buyer was the maker. ``X`` is NA for insurance fund trades."""
-
-    E: int
-    T: int
-    s: str
-    t: int
-    p: str
-    q: str
-    m: bool
-    X: str = ""
-
-
-class AggTradeFrame(msgspec.Struct, tag_field="e", tag="aggTrade"):
-    """``<symbol>@aggTrade``."""
-
-    E: int
-    s: str
-    a: int
-    p: str
-    q: str
-    f: int
-    l: int  # noqa: E741 - the venue's own name
-    T: int
-    m: bool
-
-
-class MarkPriceFrame(msgspec.Struct, tag_field="e", tag="markPriceUpdate"):
-    """``<symbol>@markPrice``."""
-
-    E: int
-    s: str
-    p: str
-    r: str
-    T: int
-    i: str = "0"
-
-
-class KlineFrame(msgspec.Struct, tag_field="e", tag="kline"):
-    """``<symbol>@kline_<interval>``; carried, not used on the hot path."""
-
-    E: int
-    s: str
-    k: dict[str, Any]
-
-
-MarketFrame = DepthFrame | BookTickerFrame | TradeFrame | AggTradeFrame | MarkPriceFrame | KlineFrame
-
-
-class _Combined(msgspec.Struct):
-    stream: str
-    data: MarketFrame
+__all__ = [
+    "AggTradeFrame",
+    "BookTickerFrame",
+    "DepthFrame",
+    "DepthSnapshot",
+    "KlineFrame",
+    "MarkPriceFrame",
+    "MarketFrame",
+    "Reply",
+    "TradeFrame",
+    "parse_depth_snapshot",
+    "parse_exchange_info",
+    "parse_frame",
+]
 
 
 class DepthSnapshot(msgspec.Struct):
@@ -106,37 +52,7 @@ class DepthSnapshot(msgspec.Struct):
     T: int = 0
 
 
-class Reply(msgspec.Struct):
-    """Answer to SUBSCRIBE and its like; ``error`` is there when it was refused."""
-
-    id: int | str | None
-    result: Any = None
-    error: dict[str, Any] | None = None
-
-
-_combined = msgspec.json.Decoder(_Combined)
-_raw: msgspec.json.Decoder[MarketFrame] = msgspec.json.Decoder(MarketFrame)
 _snapshot = msgspec.json.Decoder(DepthSnapshot)
-_reply = msgspec.json.Decoder(Reply)
-
-
-def parse_frame(frame: bytes) -> MarketFrame | Reply:
-    """One frame of a combined (``/stream``) or raw (``/ws``) market stream."""
-    try:
-        if frame.startswith(b'{"stream"'):
-            return _combined.decode(frame).data
-        if frame.startswith(b'{"e"'):
-            return _raw.decode(frame)
-        return _any_order(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedFrameError("frame", str(error) or type(error).__name__) from None
-
-
-def _any_order(frame: bytes) -> MarketFrame | Reply:
-    keys = msgspec.json.decode(frame, type=dict[str, msgspec.Raw])
-    if "data" in keys:
-        return _raw.decode(keys["data"])
-    return _raw.decode(frame) if "e" in keys else _reply.decode(frame)
 
 
 _MAX_URL_STREAMS = 100

@@ -1,0 +1,24 @@
+//! What the native half takes from the Python side: the twin's classes, looked up by name.
+
+use crate::book::Level;
+use crate::sync::Outcome;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+/// A diff as Python gives it: first, last and previous id, bids, asks.
+pub type Diff = (i64, i64, i64, Vec<Level>, Vec<Level>);
+
+pub fn attribute<'py>(py: Python<'py>, module: &str, name: &str) -> PyResult<Bound<'py, PyAny>> {
+    py.import(module)?.getattr(name)
+}
+
+/// The twin's own enum member for an outcome.
+pub fn outcome(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
+    static MEMBERS: PyOnceLock<[Py<PyAny>; 4]> = PyOnceLock::new();
+    let members = MEMBERS.get_or_try_init(py, || {
+        let kind = attribute(py, "tickmesh.hotpath.pure.synchroniser", "Outcome")?;
+        let member = |name: &str| kind.getattr(name).map(Bound::unbind);
+        Ok::<_, PyErr>([member("APPLIED")?, member("BUFFERED")?, member("OLD")?, member("GAP")?])
+    })?;
+    Ok(members[outcome as usize - 1].clone_ref(py))
+}

@@ -1,0 +1,122 @@
+"""Market: the frames of a venue connection, straight into the replicas of its symbols.
+
+In: a frame's bytes. Out: one of the outcomes below, and ``last`` says whose it was. What
+is no depth, bookTicker or trade frame of a symbol that was added is OTHER: parse it with the venue's codec. A
+frame is read to its end before anything is changed: one that is malformed or off the grid raises and leaves every
+book as it was. The specification of the native market.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tickmesh.domain.enums import Side
+from tickmesh.domain.errors import NotFiniteError
+from tickmesh.hotpath.pure.binance_frames import BookTickerFrame, DepthFrame, TradeFrame, parse_frame
+from tickmesh.hotpath.pure.book import Level
+from tickmesh.hotpath.pure.grid import Grid
+from tickmesh.hotpath.pure.replica import BookReplica
+from tickmesh.hotpath.pure.synchroniser import Diff, Outcome
+
+OTHER, APPLIED, BUFFERED, OLD, GAP, TOP, TOP_OLD, TRADE = range(8)
+"""What became of a frame; plain integers, because they are compared for every frame."""
+
+_OUTCOMES = {Outcome.APPLIED: APPLIED, Outcome.BUFFERED: BUFFERED, Outcome.OLD: OLD, Outcome.GAP: GAP}
+
+
+class DepthRead(NamedTuple):
+    """A depth frame in ticks and lots."""
+
+    symbol: str
+    exchange_ns: int
+    diff: Diff
+
+
+class TopRead(NamedTuple):
+    """A bookTicker frame in ticks and lots."""
+
+    symbol: str
+    exchange_ns: int
+    update_id: int
+    bid: Level
+    ask: Level
+
+
+class TradeRead(NamedTuple):
+    """A trade frame in ticks and lots."""
+
+    symbol: str
+    exchange_ns: int
+    trade_id: int
+    ticks: int
+    lots: int
+    taker_side: Side
+
+
+def read(frame: bytes, grids: dict[str, tuple[Grid, Grid]]) -> DepthRead | TopRead | TradeRead | None:
+    """A frame of a known symbol, by its grids of price and quantity; None for any other valid frame.
+
+    ``exchange_ns`` is the venue's event time (``E``). Trades that are no trades in the book
+    (``X`` is NA: insurance fund, auto-deleveraging) are None.
+
+    Raises:
+        MalformedFrameError: the frame is not what it should be.
+        OffGridError: a price or quantity is no whole number of steps.
+        NotFiniteError: a trade without a price or a quantity.
+    """
+    found = parse_frame(frame)
+    if not isinstance(found, DepthFrame | BookTickerFrame | TradeFrame):
+        return None
+    symbol = found.s
+    known = grids.get(symbol)
+    if known is None:
+        return None
+    prices, quantities = known[0].units, known[1].units
+    exchange_ns = found.E * 1_000_000
+    if isinstance(found, DepthFrame):
+        bids = [(prices(p), quantities(q)) for p, q in found.b]
+        asks = [(prices(p), quantities(q)) for p, q in found.a]
+        return DepthRead(symbol, exchange_ns, Diff(found.U, found.u, found.pu, bids, asks))
+    if isinstance(found, BookTickerFrame):
+        bid, ask = (prices(found.b), quantities(found.B)), (prices(found.a), quantities(found.A))
+        return TopRead(symbol, exchange_ns, found.u, bid, ask)
+    if found.X not in ("", "MARKET"):
+        return None
+    ticks, lots = prices(found.p), quantities(found.q)
+    if not ticks or not lots:
+        raise NotFiniteError("price and quantity of a trade", f"{found.p} and {found.q}")
+    return TradeRead(symbol, exchange_ns, found.t, ticks, lots, Side.SELL if found.m else Side.BUY)
+
+
+class Market:
+    """All symbols of one connection. ``last`` is the number of the one that the last frame belonged to, -1 for OTHER."""
+
+    def __init__(self) -> None:
+        self.last = -1
+        self._replicas: list[BookReplica] = []
+        self._numbers: dict[str, int] = {}
+        self._grids: dict[str, tuple[Grid, Grid]] = {}
+
+    def add(self, replica: BookReplica) -> int:
+        """Follow a symbol; returns its number, from 0. Adding it again replaces it under the same number."""
+        symbol = replica.symbol
+        self._grids[symbol] = (replica.prices, replica.quantities)
+        number = self._numbers.setdefault(symbol, len(self._replicas))
+        self._replicas[number:] = [replica, *self._replicas[number + 1 :]]
+        return number
+
+    def on_frame(self, frame: bytes) -> int:
+        """Take one frame; returns its outcome. Raises what ``read`` raises, and then nothing has changed."""
+        self.last = -1
+        found = read(frame, self._grids)
+        if found is None:
+            return OTHER
+        number = self._numbers[found.symbol]
+        replica = self._replicas[number]
+        self.last = number
+        if isinstance(found, DepthRead):
+            return _OUTCOMES[replica.on_diff(found.diff, found.exchange_ns)]
+        if isinstance(found, TopRead):
+            return TOP if replica.on_top(found.update_id, found.bid, found.ask, found.exchange_ns) else TOP_OLD
+        replica.on_trade(found.trade_id, found.ticks, found.lots, found.taker_side, found.exchange_ns)
+        return TRADE

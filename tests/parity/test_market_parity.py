@@ -1,0 +1,248 @@
+"""Both halves of book, features, parser and message codec are equal bit for bit, on captures and on random input."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tickmesh import hotpath
+from tickmesh.domain.errors import TickmeshError
+from tickmesh.hotpath.pure import book as pure_book
+from tickmesh.hotpath.pure import market as pure_market
+from tickmesh.hotpath.pure import replica as pure_replica
+from tickmesh.hotpath.pure.synchroniser import Diff
+from tickmesh.venues.binance_usdm.codec_market import parse_depth_snapshot
+from tickmesh.venues.capture import Capture, Kind, infer_instruments
+
+pytestmark = pytest.mark.skipif(hotpath.native is None, reason=f"no native half: {hotpath.WHY_PURE}")
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("TICKMESH_DATA", ROOT.parent / "shared" / "data")) / "binance-usdm"
+STAMPS = (1_700_000_000_000_000_001, 1_700_000_000_000_000_002, 70_000, 3, 12_345, 2**62)
+
+
+def bits(values: tuple[float, ...]) -> bytes:
+    return struct.pack(f"{len(values)}d", *values)
+
+
+class Twins:
+    """A native and a pure market that get the same input; every answer is compared."""
+
+    def __init__(self, grids: dict[str, tuple[str, str]], depth: int = 20) -> None:
+        assert hotpath.native is not None
+        self.markets: tuple[Any, Any] = (hotpath.native.Market(), pure_market.Market())
+        self.replicas: dict[str, tuple[Any, Any]] = {}
+        for symbol, (tick, lot) in grids.items():
+            pair = []
+            for market, kind in zip(self.markets, (hotpath.native.BookReplica, pure_replica.BookReplica), strict=True):
+                replica = kind(
+                    "binance_usdm",
+                    symbol,
+                    tick_size=Decimal(tick),
+                    lot_size=Decimal(lot),
+                    depth=depth,
+                    flow_half_life_ns=1_000_000_000,
+                    volatility_interval_ns=100_000_000,
+                    volatility_half_life_ns=7_000_000_000,
+                )
+                market.add(replica)
+                pair.append(replica)
+            self.replicas[symbol] = (pair[0], pair[1])
+
+    def both(self, call: Any) -> Any:
+        """The common result of ``call`` on both; an error of ours is a result too."""
+        results = []
+        for half in (0, 1):
+            try:
+                results.append(call(half))
+            except TickmeshError as error:
+                results.append((type(error), str(error), {k: str(v) for k, v in vars(error).items()}))
+        assert results[0] == results[1], (results[0], results[1])
+        return results[1]
+
+    def frame(self, frame: bytes) -> Any:
+        outcome = self.both(lambda half: self.markets[half].on_frame(frame))
+        assert self.markets[0].last == self.markets[1].last
+        return outcome
+
+    def compare(self, *, whole: bool = False) -> None:
+        for native, pure in self.replicas.values():
+            for name in (
+                "exchange_ns",
+                "last_id",
+                "gaps",
+                "pending",
+                "stale",
+                "needs_snapshot",
+                "behind_top",
+                "buffered",
+                "last_trade",
+            ):
+                assert getattr(native, name) == getattr(pure, name), name
+            assert bits(native.features()) == bits(pure.features())
+            assert native.levels() == pure.levels()
+            if whole:
+                assert native.bids() == pure.bids()
+                assert native.asks() == pure.asks()
+                assert native.checksum() == pure.checksum()
+                assert native.encode_trade(*STAMPS) == pure.encode_trade(*STAMPS)
+                pending = pure.pending
+                assert native.encode_update(*STAMPS) == pure.encode_update(*STAMPS)
+                assert native.pending == pure.pending == 0 <= pending
+
+
+def snapshot(twins: Twins, symbol: str, body: bytes) -> None:
+    found = parse_depth_snapshot(body)
+    pure = twins.replicas[symbol][1]
+    ticks, lots = pure.prices.units, pure.quantities.units
+    bids = [(ticks(p), lots(q)) for p, q in found.bids]
+    asks = [(ticks(p), lots(q)) for p, q in found.asks]
+    twins.both(lambda half: twins.replicas[symbol][half].on_snapshot(found.lastUpdateId, bids, asks, found.E * 10**6))
+
+
+@pytest.mark.parametrize("name", ["btcusdt_20240808.gz", "stream_2021.txt"])
+def test_books_features_and_messages_of_a_capture_are_equal(name: str) -> None:
+    if not (DATA / name).is_file():
+        pytest.skip(f"no capture {name}")
+    snapshots: dict[str, bytes] = {}
+    instruments = infer_instruments(DATA / name)
+    if name.endswith(".txt"):
+        others = Capture(DATA / "snapshots_2021.txt").records()
+        snapshots = {r.symbol: r.raw for r in others if r.kind is Kind.SNAPSHOT}
+        # The finer grid of the snapshots: one symbol still has old orders off the step that it lists today.
+        instruments = infer_instruments(DATA / "snapshots_2021.txt")
+    twins = Twins({s: (str(i.tick_size), str(i.lot_size)) for s, i in instruments.items()})
+    counts: dict[int, int] = {}
+    for number, record in enumerate(Capture(DATA / name).records()):
+        if record.kind is Kind.SNAPSHOT:
+            snapshot(twins, record.symbol or next(iter(twins.replicas)), record.raw)
+        elif record.kind in (Kind.DEPTH, Kind.BOOK_TICKER, Kind.TRADE):
+            outcome = twins.frame(record.raw)
+            counts[outcome] = counts.get(outcome, 0) + 1
+            if outcome == pure_market.BUFFERED and record.symbol in snapshots:
+                snapshot(twins, record.symbol, snapshots.pop(record.symbol))
+        if number % 50 == 0:
+            twins.compare(whole=number % 5000 == 0)
+        if number >= 40_000:
+            break
+    twins.compare(whole=True)
+    assert counts[pure_market.APPLIED] > 100 and counts[pure_market.TOP] > 100
+    assert twins.markets[0].left_to_twin == 0, "the scanner must know the venue's own layout"
+
+
+level = st.tuples(st.integers(900, 1100) | st.integers(0, 2**53), st.integers(0, 4) | st.integers(0, 2**53))
+levels = st.lists(level, max_size=12)
+
+
+@given(st.lists(st.tuples(st.booleans(), level), max_size=300))
+def test_levels_anywhere_give_the_same_book(changes: list[tuple[bool, tuple[int, int]]]) -> None:
+    assert hotpath.native is not None
+    native, pure = hotpath.native.L2Book(), pure_book.L2Book()
+    for is_bid, (ticks, lots) in changes:
+        for book in (native, pure):
+            (book.set_bid if is_bid else book.set_ask)(ticks, lots)
+        assert native.best_bid == pure.best_bid
+        assert native.best_ask == pure.best_ask
+    assert native.bids() == pure.bids() and native.asks() == pure.asks()
+    assert native.bids(3) == pure.bids(3) and native.asks(3) == pure.asks(3)
+    assert (len(native), native.crossed, native.checksum()) == (len(pure), pure.crossed, pure.checksum())
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 3_000, 20_000, 40_000, 90_000]), st.integers(0, 60), st.integers(0, 2))))
+def test_a_touch_that_jumps_about_gives_the_same_book(moves: list[tuple[int, int, int]]) -> None:
+    assert hotpath.native is not None
+    native, pure = hotpath.native.L2Book(), pure_book.L2Book()
+    for far, near, lots in moves:
+        for book in (native, pure):
+            book.set_bid(100_000 + far + near, lots)
+            book.set_ask(300_000 - far - near, lots)
+    for book in (native, pure):
+        book.load(pure.bids() + [(7, 1), (7, 2), (8, 0)], pure.asks())
+    assert native.bids() == pure.bids() and native.asks() == pure.asks()
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> Iterator[tuple[str, Any]]:
+    kinds = st.sampled_from(["diff", "diff", "diff", "top", "snapshot", "trade", "disconnect", "silent"])
+    return draw(st.lists(st.tuples(kinds, st.integers(0, 3), levels, levels, st.integers(0, 10**9)), max_size=60))
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(steps())
+def test_any_sequence_of_events_gives_the_same_state(events: Any) -> None:
+    twins = Twins({"BTCUSDT": ("0.10", "0.001")}, depth=3)
+    pair = twins.replicas["BTCUSDT"]
+    last, now_ns = 10, 1_000
+    for kind, skip, bids, asks, passed in events:
+        now_ns += passed
+        if kind == "diff":
+            # A skipped id is a gap; zero repeats the last one.
+            previous, last = last + max(0, skip - 2), last + 10 * min(skip, 1)
+            diff = Diff(previous + 1, last, previous, bids, asks)
+            twins.both(lambda half, d=diff, t=now_ns: pair[half].on_diff(d, t))
+        elif kind == "top":
+            top = (bids or [(1, 0)])[0], (asks or [(2, 0)])[0]
+            twins.both(lambda half, i=last + skip, t=top, n=now_ns: pair[half].on_top(i, t[0], t[1], n))
+        elif kind == "snapshot":
+            twins.both(lambda half, i=last - skip, b=bids, a=asks, n=now_ns: pair[half].on_snapshot(i, b, a, n))
+        elif kind == "trade":
+            for replica in pair:
+                replica.on_trade(last, passed, skip, -1 if skip else 1, now_ns)
+        elif kind == "disconnect":
+            for replica in pair:
+                replica.disconnect()
+        else:
+            for replica in pair:
+                replica.silent = skip > 1
+        twins.compare()
+        assert pair[0].update() == pair[1].update()
+    twins.compare(whole=True)
+
+
+@given(
+    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=6, max_size=6),
+    st.text(max_size=300).filter(lambda t: t.isprintable()),
+)
+def test_a_message_has_the_bytes_that_msgspec_gives_it(stamps: list[int], symbol: str) -> None:
+    twins = Twins({symbol: ("1", "1")})
+    native, pure = twins.replicas[symbol]
+    assert native.encode_update(*stamps) == pure.encode_update(*stamps)
+    for replica in (native, pure):
+        replica.on_trade(*stamps[:3], 1 if stamps[3] % 2 else -1, stamps[4])
+    message = pure.encode_trade(*stamps)
+    assert native.encode_trade(*stamps) == message
+    assert isinstance(msgspec.msgpack.decode(message), list)
+
+
+def test_the_steady_path_allocates_nothing() -> None:
+    if not (DATA / "btcusdt_20240808.gz").is_file():
+        pytest.skip("no capture")
+    twins = Twins({"BTCUSDT": ("0.10", "0.001")})
+    market, (replica, _) = twins.markets[0], twins.replicas["BTCUSDT"]
+    frames: list[bytes] = []
+    for number, record in enumerate(Capture(DATA / "btcusdt_20240808.gz").records()):
+        if record.kind is Kind.SNAPSHOT:
+            snapshot(twins, "BTCUSDT", record.raw)
+        elif number < 5_000:
+            market.on_frame(record.raw)
+        elif number < 25_000:
+            frames.append(record.raw)
+        else:
+            break
+    assert hotpath.native is not None
+    before = hotpath.native.allocations()
+    for frame in frames:
+        market.on_frame(frame)
+        replica.features()
+        replica.encode_update(*STAMPS)
+    assert hotpath.native.allocations() == before
+    assert replica.synchronised and replica.gaps == 0, "the frames must have been applied"
