@@ -166,7 +166,7 @@ def test_a_touch_that_jumps_about_gives_the_same_book(moves: list[tuple[int, int
             book.set_bid(100_000 + far + near, lots)
             book.set_ask(300_000 - far - near, lots)
     for book in (native, pure):
-        book.load(pure.bids() + [(7, 1), (7, 2), (8, 0)], pure.asks())
+        book.load([*pure.bids(), (7, 1), (7, 2), (8, 0)], pure.asks())
     assert native.bids() == pure.bids() and native.asks() == pure.asks()
 
 

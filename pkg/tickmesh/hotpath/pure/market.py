@@ -89,7 +89,7 @@ def read(frame: bytes, grids: dict[str, tuple[Grid, Grid]]) -> DepthRead | TopRe
 
 
 class Market:
-    """All symbols of one connection. ``last`` is the number of the one that the last frame belonged to, -1 for OTHER."""
+    """All symbols of one connection. ``last`` is the number of the one the last frame belonged to, -1 for OTHER."""
 
     def __init__(self) -> None:
         self.last = -1
