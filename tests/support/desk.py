@@ -138,6 +138,7 @@ async def desk(tmp_path: Path, **venue_keys: object) -> AsyncIterator[Desk]:
     venue = VenueProcess(tmp_path / "venue", **{"flow_rate": 0.2, **venue_keys})
     env = {
         **os.environ, **urls, "PYTHONPATH": str(ROOT / "pkg"), "TICKMESH_VENUE__REST_URL": venue.url,
+        "TICKMESH_VENUE__STREAM_URL": venue.stream_url, "TICKMESH_LOCAL__DATA_DIR": str(tmp_path / "data"),
         "TICKMESH_ACCOUNT__RECONCILE_INTERVAL_S": "0.5", "TICKMESH_ACCOUNT__SNAPSHOT_INTERVAL_S": "0.2",
         "TICKMESH_RISK__CRITICAL_SERVICES": "[]",
     }  # fmt: skip

@@ -25,9 +25,9 @@ from tickmesh.execution.budget import RateBudget
 from tickmesh.execution.ledger import OrderLedger
 from tickmesh.execution.machine import OrderMachine
 from tickmesh.observe.admin import json_response
-from tickmesh.risk.limits import Limits
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.risk.view import RiskView
+from tickmesh.services.breakers import BreakerBoard
 from tickmesh.services.execution_deadman import DeadMan
 from tickmesh.services.execution_effects import ViewEffects
 from tickmesh.services.execution_halt import HaltKeeper
@@ -35,6 +35,7 @@ from tickmesh.services.execution_journal import STREAM, JournalWriter
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
 from tickmesh.services.instruments import wait_for_instruments
+from tickmesh.services.limits import LimitsBook, load_limits, watch_limits
 from tickmesh.services.service import Service
 from tickmesh.venues.binance_usdm.codec_trading import OrderTradeUpdate, UserEvent, VenueCallError
 from tickmesh.venues.binance_usdm.http import NotSentError
@@ -89,7 +90,10 @@ class _Desk:
         self.view = RiskView(venue.account, instruments)
         self.effects = ViewEffects(self.view)
         self.ledger = OrderLedger(venue.account, venue.name, self.effects)
-        self.pretrade = PreTrade(instruments, Limits())
+        self.limits = LimitsBook()
+        self.breakers = BreakerBoard(service)
+        self._stopping: set[str] = set()
+        self.pretrade = PreTrade(instruments, self.limits.of(venue.account))
         self.budget = RateBudget(own.weight_per_min, own.orders_per_10s, own.orders_per_min, own.cancel_reserve)
         self.journal = JournalWriter(service.bus, lambda record: self.path.on_record_stored(record))
         self.path = OrderPath(
@@ -119,6 +123,10 @@ class _Desk:
     async def start(self) -> None:
         """Read the journal back and ask the venue; from here on intents are heard."""
         venue, bus = self.service.settings.venue, self.service.bus
+        await load_limits(self.service, self.limits)
+        self._use_limits()
+        self._task(watch_limits(self.service, self.limits, self._use_limits), "limits")
+        self._task(self.breakers.run(), "breakers")
         newest_ns, oldest_ns = await self._restore()
         self.ledger.complete_journal(self.service.clock.wall_ns())
         self._task(self.journal.run(), "journal")
@@ -203,10 +211,22 @@ class _Desk:
         self._open.set(len(self.ledger.open))
         self._fills.value, self._anomalies.value = self.effects.fills, self.ledger.anomalies
         self._watch_stream()
+        self._watch_breakers()
         if turns % _WARM_EVERY_TURNS == 0:
             await self._keep_warm()
             with contextlib.suppress(VenueCallError):
                 await self.reconciler.fetch_missing_fills()
+
+    def _use_limits(self) -> None:
+        self.pretrade.set_limits(self.limits.of(self.service.settings.venue.account))
+
+    def _watch_breakers(self) -> None:
+        """What open breakers of any process stop is refused by the checks."""
+        stopping = self.breakers.stopping
+        if stopping != self._stopping:
+            self.view.open_breakers -= self._stopping
+            self.view.open_breakers |= stopping
+            self._stopping = stopping
 
     def _watch_stream(self) -> None:
         """New orders are refused while nobody would tell us of their fills."""

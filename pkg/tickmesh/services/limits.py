@@ -50,20 +50,33 @@ class LimitsBook:
         self._documents, self._default, self._of = documents, default, accounts
 
 
-async def watch_limits(service: Service, book: LimitsBook, on_change: Callable[[str], None] | None = None) -> None:
-    """Keep ``book`` current for ever; ``on_change`` is called with the key of each accepted change."""
+async def load_limits(service: Service, book: LimitsBook) -> None:
+    """Take over what the bucket holds, before anything is judged by it. Raises DependencyError."""
+    bucket = await service.bus.kv(BUCKET)
+    for key in sorted(await bucket.keys(), key=lambda key: key != DEFAULT_KEY):
+        entry = await bucket.get(key)
+        if entry is not None:
+            _take(service, book, entry)
+
+
+async def watch_limits(service: Service, book: LimitsBook, on_change: Callable[[], None] | None = None) -> None:
+    """Keep ``book`` current for ever; ``on_change`` is called after each accepted change."""
     while True:
         try:
             bucket = await service.bus.kv(BUCKET)
             async for entry in bucket.watch():
-                try:
-                    book.on_entry(entry)
-                except LimitsError as error:
-                    alert(service, Severity.WARNING, "bad_limits", f"limits/{entry.key}: {error}; the old ones hold")
-                    continue
-                log.info("limits of %s are at revision %d", entry.key, entry.revision)
-                if on_change is not None:
-                    on_change(entry.key)
+                if _take(service, book, entry) and on_change is not None:
+                    on_change()
         except DependencyError as error:
             log.warning("cannot watch the limits: %s; retrying", error)
             await asyncio.sleep(_RETRY_S)
+
+
+def _take(service: Service, book: LimitsBook, entry: KvEntry) -> bool:
+    try:
+        book.on_entry(entry)
+    except LimitsError as error:
+        alert(service, Severity.WARNING, "bad_limits", f"limits/{entry.key}: {error}; the old ones hold")
+        return False
+    log.info("limits of %s are at revision %d", entry.key, entry.revision)
+    return True
