@@ -13,7 +13,7 @@ import msgspec
 from desk import Desk, S, desk
 
 from tickmesh.domain import subjects
-from tickmesh.domain.enums import BreakerState, OrderState, Side, TimeInForce
+from tickmesh.domain.enums import BreakerState, OrderState, Side, TimeInForce, Urgency
 from tickmesh.domain.messages import BookUpdate, Control, MarkPrice, OrderEvent, OrderIntent, decode, encode
 from tickmesh.services.breakers import BreakerRecord
 
@@ -61,6 +61,7 @@ class Market:
             publish_ns=time.time_ns(), intent_id=name, strategy="mm", account="main", venue="binance", symbol=S,
             side=Side.BUY, price_ticks=instrument.to_ticks(price), qty_lots=lots, ttl_ns=5_000_000_000,
             time_in_force=TimeInForce.IOC if taker else TimeInForce.GTC,
+            urgency=Urgency.IMMEDIATE if taker else Urgency.PASSIVE,
         )  # fmt: skip
         await self.d.bus.publish_durable(subjects.intent("main"), encode(intent), message_id=name)
         answered = {OrderState.SUBMITTED, OrderState.REJECTED, OrderState.EXPIRED, OrderState.FILLED,
