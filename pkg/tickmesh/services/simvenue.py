@@ -50,7 +50,8 @@ async def run(service: Service) -> None:
     keys = service.settings.simvenue
     store = Store(Path(service.settings.local.data_dir) / "simvenue")
     clock = VenueClock(service.clock.wall_ns)
-    instruments = listing(service.settings, store)
+    flowing = background(service.settings)
+    instruments = store.reconcile_listing(flowing)
     hub = Hub(max_buffer_bytes=keys.max_buffer_kb * 1024, replay_wait_s=keys.replay_wait_s)
     exchange, api_keys = restore(instruments, store), ApiKeys()
     faults = Faults(clock, Random(keys.seed), time.monotonic)
@@ -59,7 +60,7 @@ async def run(service: Service) -> None:
     flow = FlowDriver(
         exchange,
         hub,
-        replay_instruments(keys.replay) if keys.replay else instruments,
+        {symbol: instruments[symbol] for symbol in flowing},
         wall_ns=service.clock.wall_ns,
         mono_ns=service.clock.mono_ns,
         replay=keys.replay,
@@ -119,13 +120,11 @@ async def serve(service: Service, venue: Venue, flow: FlowDriver) -> None:
         await asyncio.gather(flowing, return_exceptions=True)
 
 
-def listing(settings: Settings, store: Store) -> dict[str, Instrument]:
-    """What this run lists. Raises ConfigError when saved orders do not fit it."""
+def background(settings: Settings) -> dict[str, Instrument]:
+    """The symbols that this run has a market in. Raises ConfigError for a capture or a symbol that is none."""
     if settings.simvenue.replay:
-        wanted = {s: complete(i) for s, i in replay_instruments(settings.simvenue.replay).items()}
-    else:
-        wanted = instruments_for(settings.venue.symbols)
-    return store.reconcile_listing(wanted)
+        return {s: complete(i) for s, i in replay_instruments(settings.simvenue.replay).items()}
+    return instruments_for(settings.venue.symbols)
 
 
 def restore(instruments: Mapping[str, Instrument], store: Store) -> Exchange:
