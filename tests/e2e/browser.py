@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -167,3 +168,21 @@ async def _tab(socket: aiohttp.ClientWebSocketResponse) -> Browser:
         await whole.call(f"{domain}.enable")
     await whole.size(1280, 900)
     return whole
+
+
+async def _picture(url: str, path: Path, width: int, height: int) -> None:
+    found = find()
+    assert found is not None, "no Chromium on this machine"
+    async with open_browser(found) as tab:
+        await tab.size(width, height, phone=width < 600)
+        await tab.go(url)
+        await tab.until("document.getElementById('link').textContent === 'live'")
+        await asyncio.sleep(2)
+        await tab.screenshot(path)
+        print("\n".join(tab.problems) or f"wrote {path}")
+
+
+if __name__ == "__main__":
+    # python tests/e2e/browser.py http://127.0.0.1:17400 docs/images/dashboard.png 1280 1000
+    _, address, file, wide, high = sys.argv
+    asyncio.run(_picture(address, Path(file), int(wide), int(high)))

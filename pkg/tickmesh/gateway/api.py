@@ -27,7 +27,7 @@ _BASE = "/api/v1/trading"
 _DEPTH = 12
 _MAX_BODY_BYTES = 16 * 1024
 _LIVE_ORDERS = 100
-_LIVE_FILLS = 50
+_LIVE_FILLS = 200
 _LIVE_ALERTS = 20
 _ACCOUNTS = Parameter("account_ids", "comma-separated names; all accounts when absent")
 _LIMIT = Parameter("limit", "at most so many, 1 to 1000 (default 200)", kind="integer")

@@ -29,13 +29,16 @@ export function table(target, caption, heads, rows, empty) {
   target.replaceChildren(node("caption", { text: caption }), node("thead", {}, head), node("tbody", {}, ...body));
 }
 
-export const tone = (value) => (Number(value) > 0 ? "up" : Number(value) < 0 ? "down" : "dim");
+// Cents decide: what rounds to nothing is shown as nothing.
+const cents = (value) => Math.round(Number(value) * 100) / 100;
+export const tone = (value) => (cents(value) > 0 ? "up" : cents(value) < 0 ? "down" : "dim");
+export const lean = (value) => (Number(value) > 0 ? "up" : Number(value) < 0 ? "down" : "dim");
 export const money = (value) => {
-  const n = Number(value);
+  const n = cents(value);
   return (n > 0 ? "+" : n < 0 ? "−" : "") + Math.abs(n).toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 };
 // Decimals travel as exact text; here they are only shortened for the eye.
-export const trim = (text) => (String(text).includes(".") ? String(text).replace(/\.?0+$/, "") : String(text));
+export const trim = (text) => (String(text).includes(".") ? String(text).replace(/\.?0+$/, "") : String(text)).replace("-", "−");
 export const decimals = (text) => (String(text).split(".")[1] || "").length;
 export const grouped = (value, digits) => Number(value).toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 export const micros = (us) => (us >= 100000 ? `${(us / 1e6).toFixed(2)} s` : us >= 1000 ? `${(us / 1000).toFixed(us >= 10000 ? 0 : 1)} ms` : `${Math.round(us)} µs`);

@@ -1,6 +1,6 @@
 // Each part of the page: state in, DOM out. Nothing here remembers anything but what is on the screen.
 
-import { $, cell, decimals, grouped, micros, money, node, put, table, time, tone, trim } from "/web/dom.js";
+import { $, cell, decimals, grouped, lean, micros, money, node, put, table, time, tone, trim } from "/web/dom.js";
 
 const head = (...names) => names.map((n) => (Array.isArray(n) ? cell(n[0], n[1]) : cell(n)));
 const side = (name) => cell(name, name === "BUY" ? "up" : "down");
@@ -96,7 +96,7 @@ export function ladder(price, orders) {
 
 export function positions(state) {
   const rows = Object.values(state.positions).filter((p) => Number(p.quantity)).map((p) => [
-    cell(p.symbol + (p.position_side === "BOTH" ? "" : ` ${p.position_side}`)), cell(trim(p.quantity), tone(p.quantity)), cell(grouped(p.entry_price, 2)),
+    cell(p.symbol + (p.position_side === "BOTH" ? "" : ` ${p.position_side}`)), cell(trim(p.quantity), lean(p.quantity)), cell(grouped(p.entry_price, 2)),
     cell(grouped(p.mark_price, 2), "wide"), cell(money(p.unrealized_pnl), tone(p.unrealized_pnl)), cell(money(p.realized_pnl), tone(p.realized_pnl)),
     cell(p.leverage ? `${p.leverage}×` : "–", "wide")]);
   table($("positions"), "Positions", head("Symbol", "Quantity", "Entry", ["Mark", "wide"], "Open P&L", "Realised", ["Leverage", "wide"]), rows, "flat: no position is open");
@@ -110,7 +110,7 @@ export function openOrders(state) {
 }
 
 export function recentFills(state) {
-  const rows = sortedFills(state).map((f) => [
+  const rows = sortedFills(state).slice(0, 40).map((f) => [
     cell(time(f.exchange_ns), "dim"), cell(f.symbol), side(f.side), cell(f.price === null ? "–" : grouped(f.price, decimals(f.price))), cell(trim(f.quantity)),
     cell(f.maker ? "maker" : "taker", f.maker ? "wide dim" : "wide warning"), cell(money(f.realized_pnl), tone(f.realized_pnl))]);
   table($("recent"), "Last fills", head("Time", "Symbol", "Side", "Price", "Quantity", ["Role", "wide"], "P&L"), rows, "no fill yet");
