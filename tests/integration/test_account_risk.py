@@ -9,11 +9,12 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 from desk import S, desk
 
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import OrderState
-from tickmesh.domain.messages import Control, OrderEvent, encode
+from tickmesh.domain.messages import Control, FillEvent, OrderEvent, encode
 from tickmesh.runtime.child import Child
 
 
@@ -55,6 +56,74 @@ async def test_fills_that_never_came_over_the_bus_come_from_the_venue_and_are_no
         await d.until(lambda: len(d.snapshots) > seen + 8)
         assert d.lots == 30 and d.snapshots[-1].mismatches == 0
         assert (await d.rest.account()).totalWalletBalance == d.snapshots[-1].wallet
+
+
+async def test_a_mismatch_is_corrected_to_the_venue_counted_and_alerted_once(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.start("account")
+        await d.until(lambda: d.snapshots)
+        trades = await d.trade("BUY", "0.01")
+        await d.until(lambda: d.lots == 10)
+        await d.publish_fill(msgspec.structs.replace(trades[-1], id=10**9))  # a fill that the venue never made
+        await d.until(lambda: d.snapshots[-1].mismatches)
+        seen = len(d.snapshots)
+        await d.until(lambda: len(d.snapshots) > seen + 8)
+        last = d.snapshots[-1]
+        assert d.lots == 10 and last.wallet == (await d.rest.account()).totalWalletBalance
+        assert last.mismatches == 2  # the position and the wallet
+        assert [a.kind for a in d.alerts] == ["reconciliation_mismatch"]
+        assert "position of BTCUSDT" in d.alerts[0].text and "wallet of USDT" in d.alerts[0].text
+        await d.trade("SELL", "0.01")  # the venue's own ids are lower than the false one, and still count
+        await d.until(lambda: d.lots == 0)
+        assert d.snapshots[-1].mismatches == 2
+
+
+async def test_a_mismatch_is_not_seen_while_the_account_trades_without_pause(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.start("account", reconcile_interval_s="0.25")
+        await d.until(lambda: d.snapshots)
+        for i in range(40):
+            side = "BUY" if i % 2 else "SELL"
+            trades = await d.trade(side, "0.005" if i % 3 else "0.008", publish=False)
+            await asyncio.sleep(0.02 * (i % 4))  # the bus lags behind the venue
+            for trade in trades:
+                await d.publish_fill(trade)
+        await asyncio.sleep(1.0)
+        last = d.snapshots[-1]
+        assert last.mismatches == 0 and not d.alerts
+        assert last.wallet == (await d.rest.account()).totalWalletBalance
+        assert d.counter("account", "reconciliations_total") > 5
+
+
+async def test_messages_that_make_no_sense_are_alerted_and_change_nothing(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        account, risk = await d.start("account"), await d.start("risk")
+        await d.until(lambda: d.snapshots)
+        await d.trade("BUY", "0.01")
+        await d.until(lambda: d.lots == 10)
+        subject = subjects.fill("main", S)
+        sane = FillEvent(
+            account="main", venue="binance", symbol=S, trade_id=10**9, client_order_id="c", venue_order_id=1,
+            price_ticks=600_000, qty_lots=5,
+        )  # fmt: skip
+        for change in ({"qty_lots": -5}, {"qty_lots": 0}, {"price_ticks": -1}, {"commission": Decimal("NaN")}):
+            d.bus.publish(subject, encode(msgspec.structs.replace(sane, **change)))
+        d.bus.publish(subject, b"\xc1 no message")
+        d.bus.publish(subjects.fill("main", "DOGEUSDT"), encode(msgspec.structs.replace(sane, symbol="DOGEUSDT")))
+        d.bus.publish(subjects.mark("binance", S), b"\xc1")
+        d.mark("NaN")
+        d.bus.publish(subjects.account_snapshot("main"), encode(
+            msgspec.structs.replace(d.snapshots[-1], equity=Decimal("NaN"), margin_ratio=Decimal("Infinity"))
+        ))  # fmt: skip
+        d.bus.publish("ctl.halt.all", b"\xc1")
+        await d.until(lambda: [a.kind for a in d.alerts].count("bad_fill") >= 5)
+        await d.until(lambda: any(a.kind == "bad_snapshot" for a in d.alerts))
+        seen = len(d.snapshots)
+        await d.until(lambda: len(d.snapshots) > seen + 5)
+        assert d.lots == 10 and d.snapshots[-1].mismatches == 0
+        assert d.counter("account", "anomalies_total") >= 5 and d.counter("risk", "anomalies_total") >= 2
+        assert not d.get("risk", "/halts")["halts"]
+        assert account.restarts == risk.restarts == 0
 
 
 async def test_both_stop_within_a_second_wherever_they_are(tmp_path: Path) -> None:

@@ -42,11 +42,15 @@ class Reading(msgspec.Struct, kw_only=True):
     open_order_margin: Decimal = ZERO
     leverages: dict[str, int] = {}
 
-    def same_positions(self, other: Reading) -> bool:
-        """Whether nothing was traded between this reading and ``other``."""
-        return {(x.symbol, x.side): (x.quantity, x.update_ms) for x in self.legs} == {
-            (x.symbol, x.side): (x.quantity, x.update_ms) for x in other.legs
-        }
+    def same_as(self, other: Reading) -> bool:
+        """Whether nothing was traded or booked from the first of two readings to the second.
+
+        A reading takes several calls, positions before wallets. A trade between the two calls of one reading
+        shows in its wallets and in the other's positions, so equality of both means that there was none.
+        """
+        return self.wallets == other.wallets and {
+            (leg.symbol, leg.side): (leg.quantity, leg.update_ms) for leg in self.legs
+        } == {(leg.symbol, leg.side): (leg.quantity, leg.update_ms) for leg in other.legs}
 
 
 class Difference(msgspec.Struct, frozen=True):

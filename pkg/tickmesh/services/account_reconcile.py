@@ -1,8 +1,8 @@
 """Reconciliation of the account service: every few seconds the venue is asked, and what differs is put right.
 
 A reading is taken while the account may be trading, so a difference is first explained: by fills that the
-journal or the venue's trade list has, then by funding and transfers. Only what remains, in two readings with
-the same positions, is a mismatch: corrected to the venue, counted, alerted.
+journal or the venue's trade list has, then by funding and transfers. Only what remains, between two equal
+readings, is a mismatch: corrected to the venue, counted, alerted (docs/decisions/0073).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from tickmesh.domain.enums import Severity
 from tickmesh.domain.errors import DependencyError, NotFiniteError, OffGridError
@@ -25,7 +26,7 @@ from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError
 
 log = logging.getLogger("tickmesh.account")
 
-_TRIES = 3
+_SETTLE_S = (0.05, 0.1, 0.2)
 _FIRST_RETRY_S = 0.25
 _MAX_RETRY_S = 5.0
 _BREAKER = BreakerConfig(failures=5, window_ns=30_000_000_000, open_ns=5_000_000_000, probes=1)
@@ -35,6 +36,15 @@ _BREAKER = BreakerConfig(failures=5, window_ns=30_000_000_000, open_ns=5_000_000
 def is_outage(error: BaseException) -> bool:
     """Whether the venue itself failed; a refusal or a rate limit is an answer."""
     return isinstance(error, VenueCallError) and error.outcome in (Outcome.UNKNOWN, Outcome.NOT_SENT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Explained:
+    """What remains after all explanations, the reading it is against, and how many fills we had then."""
+
+    reading: Reading
+    differences: list[Difference]
+    fills: int
 
 
 class Reconciler:
@@ -59,6 +69,7 @@ class Reconciler:
         self._done = metrics.counter("reconciliations_total", "times that the venue was compared with us")
         self._failed = metrics.counter("reconciliation_errors_total", "times that the venue did not answer")
         self._mismatches = metrics.counter("mismatches_total", "differences that were corrected to the venue")
+        self._skipped = metrics.counter("reconciliations_skipped_total", "rounds left out to leave weight to orders")
         self._unsettled = metrics.counter("unsettled_total", "times that trading went on while the venue was read")
 
     async def run(self) -> None:
@@ -67,6 +78,10 @@ class Reconciler:
         wait_s = _FIRST_RETRY_S
         health = self._service.health
         while True:
+            if self.reconciled and self._venue.busy:
+                self._skipped.inc()
+                await asyncio.sleep(interval_s)
+                continue
             try:
                 async with self._board.guard(self._breaker, is_outage):
                     await self.once()
@@ -99,13 +114,11 @@ class Reconciler:
         reading = await self._venue.read()
         differences = self._compare(reading)
         if differences:
-            differences, settled = await self._explain(reading, differences)
-            if settled is None:
+            explained = await self._explain(reading, differences)
+            if explained is None or not await self._correct(explained):
                 self._unsettled.inc()
                 return
-            reading = settled
-            if differences:
-                await self._correct(reading, differences)
+            reading = explained.reading
         absorb(self._portfolio, reading)
         self._done.inc()
         if not self.reconciled:
@@ -134,25 +147,28 @@ class Reconciler:
             elif portfolio.on_income(line.incomeType, line.asset, line.income, identity, line.time):
                 self._changed.set()
 
-    async def _explain(
-        self, reading: Reading, differences: list[Difference]
-    ) -> tuple[list[Difference], Reading | None]:
-        """Fetch what may explain the differences; returns what remains and the reading that it is against.
+    async def _explain(self, reading: Reading, differences: list[Difference]) -> _Explained | None:
+        """Fetch what may explain the differences; cheap means first. None: the account went on trading each time.
 
-        No reading: the account went on trading each time, the next round will tell.
+        What is told as remaining was found between two equal readings with all trades fetched in between.
         """
-        for _ in range(_TRIES):
-            for symbol in sorted({d.name for d in differences if d.kind != "wallet"}):
-                await self._fetch_fills(symbol)
-            if any(d.kind == "wallet" for d in differences):
-                await self._catch_up(self._portfolio)
-                await self._read_income()
+        for attempt, settle_s in enumerate(_SETTLE_S):
+            await asyncio.sleep(settle_s)  # first of all a fill may be on its way to us
+            await self._catch_up(self._portfolio)
+            if attempt:
+                for symbol in sorted({d.name for d in differences if d.kind != "wallet"}):
+                    await self._fetch_fills(symbol)
+            fills = self._portfolio.fills
             again = await self._venue.read()
             differences = self._compare(again)
-            if not differences or again.same_positions(reading):
-                return differences, again
+            settled = attempt and again.same_as(reading)
+            if settled and any(d.kind == "wallet" for d in differences):
+                await self._read_income()
+                differences = self._compare(again)
+            if not differences or (settled and fills == self._portfolio.fills):
+                return _Explained(again, differences, fills)
             reading = again
-        return differences, None
+        return None
 
     async def _fetch_fills(self, symbol: str) -> None:
         book = self._portfolio.books[symbol]
@@ -163,18 +179,25 @@ class Reconciler:
                 log.info("fill %d of %s came from the venue's trade list", fill.trade_id, symbol)
                 self._changed.set()
 
-    async def _correct(self, reading: Reading, differences: list[Difference]) -> None:
-        symbols = sorted({d.name for d in differences if d.kind != "wallet"})
+    async def _correct(self, found: _Explained) -> bool:
+        """Put what remains to the venue; False when the account traded meanwhile and nothing was done."""
+        if not found.differences:
+            return True
+        symbols = sorted({d.name for d in found.differences if d.kind != "wallet"})
         last_ids = {symbol: await self._venue.last_trade_id(symbol) for symbol in symbols}
-        correct(self._portfolio, reading, differences, last_ids)
+        again = await self._venue.read()
+        if not again.same_as(found.reading) or self._portfolio.fills != found.fills:
+            return False
+        correct(self._portfolio, found.reading, found.differences, last_ids)
         self._changed.set()
+        text = "; ".join(map(str, found.differences))
         if self._first_ever and not self.reconciled:
-            log.info("taken over from the venue: %s", "; ".join(map(str, differences)))
-            return
-        self._portfolio.mismatches += len(differences)
-        self._mismatches.inc(len(differences))
+            log.info("taken over from the venue: %s", text)
+            return True
+        self._portfolio.mismatches += len(found.differences)
+        self._mismatches.inc(len(found.differences))
         alert(
             self._service, Severity.WARNING, "reconciliation_mismatch",
-            f"account {self._portfolio.account} differed from the venue and was corrected: "
-            + "; ".join(map(str, differences)),
+            f"account {self._portfolio.account} differed from the venue and was corrected: {text}",
         )  # fmt: skip
+        return True

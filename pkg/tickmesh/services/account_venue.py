@@ -16,6 +16,7 @@ from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 
 _CLOCK_REFUSED = -1021
 _PAGE = 1000
+_MINUTE_NS = 60_000_000_000
 
 
 class VenueReader:
@@ -31,9 +32,17 @@ class VenueReader:
         )  # fmt: skip
         self._synced = False
         self._leverages: dict[str, int] = {}
+        self._most_weight = int(settings.account.weight_share * settings.execution.weight_per_min)
 
     async def close(self) -> None:
         await self._rest.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether the venue counted so much weight of this address in this minute that the rest is for orders."""
+        usage = self._rest.usage
+        fresh = self._clock.mono_ns() - usage.read_mono_ns < _MINUTE_NS
+        return fresh and usage.weight_1m > self._most_weight
 
     async def read(self) -> Reading:
         """Positions, wallets and margins of about one moment. Raises NotFiniteError for a number that is none."""
@@ -87,7 +96,7 @@ class VenueReader:
     async def income_since(self, time_ms: int) -> list[Income]:
         """Funding and transfers from ``time_ms`` on, oldest first."""
         found: list[Income] = []
-        for kind in ("FUNDING_FEE", "TRANSFER", "INSURANCE_CLEAR"):
+        for kind in ("FUNDING_FEE", "TRANSFER"):
             found += await self._rest.income(income_type=kind, start_time_ms=time_ms)
         return sorted(found, key=lambda line: (line.time, line.tranId))
 

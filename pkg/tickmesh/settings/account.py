@@ -29,3 +29,7 @@ class AccountSettings(Section):
     terms_interval_s: float = key(
         60.0, "How often leverage and funding are read; they change rarely and cost more weight.", unit="s", gt=0
     )
+    weight_share: float = key(
+        0.6, "Share of execution.weight_per_min past which reconciliation waits, so that orders have the rest.",
+        gt=0, le=1,
+    )  # fmt: skip

@@ -122,7 +122,8 @@ def test_a_quantity_off_the_grid_is_refused(portfolio: Portfolio) -> None:
         correct(portfolio, said, compare(portfolio, said, CENT), {})
 
 
-def test_readings_with_the_same_positions_are_of_one_moment() -> None:
-    assert reading(leg("1", update_ms=5)).same_positions(reading(leg("1", update_ms=5), wallet="7"))
-    assert not reading(leg("1", update_ms=5)).same_positions(reading(leg("1", update_ms=6)))
-    assert not reading(leg("1")).same_positions(reading())
+def test_two_readings_are_of_one_moment_only_when_positions_and_wallets_agree() -> None:
+    assert reading(leg("1", update_ms=5)).same_as(reading(leg("1", update_ms=5)))
+    assert not reading(leg("1", update_ms=5)).same_as(reading(leg("1", update_ms=6)))
+    assert not reading(leg("1")).same_as(reading())
+    assert not reading(leg("1")).same_as(reading(leg("1"), wallet="999.98"))  # a fee was paid in between
