@@ -22,7 +22,7 @@ from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.observe import logs
 from tickmesh.runtime import servers
 from tickmesh.runtime.child import Child
-from tickmesh.runtime.line import status_line
+from tickmesh.runtime.line import StatusLine
 from tickmesh.runtime.poll import StatsPoller
 from tickmesh.runtime.report import collect_summary
 from tickmesh.runtime.table import SERVICES, ServiceRow
@@ -229,6 +229,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         end = loop.time() + for_s if for_s is not None else None
         finished_at: float | None = None
+        line = StatusLine(self.poller)
         tick = loop.time()
         while not self._stop.is_set():
             tick += 1.0
@@ -242,7 +243,7 @@ class Supervisor:
                     raise DependencyError(child.name, f"{child.name}: {child.broken}")
             _, live = await asyncio.gather(self.poller.poll(), self.poller.get(self.gateway_url + "/api/v1/live"))
             down = [c.name for c in self.children.values() if c.pid is None]
-            print(status_line(live, down, self.poller), flush=True)
+            print(line.text(live, down), flush=True)
             if self.settings.simvenue.replay and self._replay_finished():
                 finished_at = finished_at or loop.time()
                 if loop.time() - finished_at >= _REPLAY_SETTLE_S:
