@@ -1,5 +1,8 @@
 """The recorder with a real Postgres and a real nats-server."""
 
+import asyncio
+import os
+import signal
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from tickmesh.domain.messages import (
     SignalMessage,
     encode,
 )
+from tickmesh.store.migrate import packaged
 
 from .recording import START_NS, a_fill, a_step, a_trade, publish_fills, rig
 
@@ -86,3 +90,94 @@ async def test_a_full_batch_of_duplicates_changes_nothing(tmp_path: Path) -> Non
         await publish_fills(r.bus, 501, 501)
         assert await r.count("fills", 501) == 501
         assert (await r.query("SELECT count(DISTINCT trade_id) FROM fills"))[0][0] == 501
+
+
+async def test_killed_in_the_middle_every_fill_is_there_once(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        recorder = await r.recorder(batch="50", max_wait_ms="0")
+        sending = asyncio.create_task(publish_fills(r.bus, 1, 3000))
+        kills = 0
+        for wanted in (200, 900, 1800):
+            assert await r.count("fills", wanted) >= wanted
+            pid = recorder.pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+            async with asyncio.timeout(30):
+                while recorder.pid in (None, pid):
+                    await asyncio.sleep(0.02)
+        await sending
+        assert await r.count("fills", 3000, 90) == 3000
+        assert await r.query("SELECT trade_id FROM fills GROUP BY 1 HAVING count(*) > 1") == []
+        assert (await r.query("SELECT min(trade_id), max(trade_id) FROM fills"))[0][:] == (1, 3000)
+        assert kills == 3 and recorder.restarts >= 3
+        progress = await r.query("SELECT high_seq, missed FROM recorder_progress WHERE lane = 'orders'")
+        assert progress[0][:] == (3000, 0)
+
+
+async def test_postgres_killed_and_away_means_waiting_and_nothing_missing(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        recorder = await r.recorder(max_wait_ms="20")
+        await publish_fills(r.bus, 1, 100)
+        assert await r.count("fills", 100) == 100
+        assert r.postgres.pid is not None
+        os.kill(r.postgres.pid, signal.SIGKILL)
+        await publish_fills(r.bus, 101, 600)
+        assert await r.count("fills", 600) == 600  # the supervisor started Postgres again
+        await r.postgres.stop()
+        await publish_fills(r.bus, 601, 900)
+        async with asyncio.timeout(20):
+            while await recorder.wait_ready(0.2):  # readiness tells that Postgres is away
+                await asyncio.sleep(0.1)
+        await r.postgres.start()
+        assert await r.count("fills", 900) == 900
+        assert recorder.restarts == 0
+        assert await recorder.wait_ready(30)
+
+
+async def test_two_recorders_that_start_at_once_on_an_empty_database_share_the_work(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        await publish_fills(r.bus, 1, 1000)
+        for n in range(1, 2001):
+            r.bus.publish(subjects.trade("binance_usdm", "BTCUSDT"), encode(a_trade(n)))
+        await r.bus.flush()
+        one, two = await asyncio.gather(r.recorder(batch="100", wait=False), r.recorder(batch="100", wait=False))
+        assert await one.wait_ready(60) and await two.wait_ready(60)
+        await publish_fills(r.bus, 1001, 2000)
+        assert await r.count("fills", 2000) == 2000
+        assert await r.count("trades", 2000) == 2000
+        bars = await r.query("SELECT sum(trades), sum(lots), min(low_ticks), max(high_ticks) FROM trade_bars")
+        assert bars[0][:] == (2000, 6000, 650_000, 650_049)
+        versions = await r.query("SELECT version FROM schema_migrations ORDER BY 1")
+        assert [v[0] for v in versions] == [m.version for m in packaged()]
+        assert one.restarts == two.restarts == 0
+
+
+async def test_poison_is_set_aside_once_and_the_rest_of_its_batch_is_recorded(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        subject = subjects.fill("main", "BTCUSDT")
+        await publish_fills(r.bus, 1, 10)
+        r.bus.publish(subject, b"\xff not a message, and apiKey=SECRETSECRET too")
+        impossible = a_fill(11)
+        impossible.epoch, impossible.venue_order_id = 1, -(2**63)
+        impossible.account = "nul\x00account"  # decodes, but no Postgres text holds it
+        r.bus.publish(subject, encode(impossible))
+        await publish_fills(r.bus, 13, 20)
+        recorder = await r.recorder(max_wait_ms="50")
+        assert await r.count("fills", 18) == 18
+        assert recorder.restarts == 0
+        lines = recorder.last_lines(200)
+        assert lines.count("is set aside for good") == 1  # one kind, told once, though there were two
+        assert "SECRETSECRET" not in lines
+        pending = await r.bus.jetstream.consumer_info("ORDERS", "recorder-orders")
+        assert (pending.num_pending, pending.num_ack_pending) == (0, 0)
+
+
+async def test_a_stop_drains_what_is_in_the_streams_within_seconds(tmp_path: Path) -> None:
+    async with rig(tmp_path) as r:
+        recorder = await r.recorder()
+        await publish_fills(r.bus, 1, 2000)
+        begun = asyncio.get_running_loop().time()
+        await recorder.stop()
+        assert asyncio.get_running_loop().time() - begun < 9
+        assert await r.count("fills", 2000, 1) == 2000

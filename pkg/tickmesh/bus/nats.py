@@ -77,6 +77,7 @@ class NatsBus:
         self._reply_prefix = ""
         self._reply_number = 0
         self._told: dict[str, float] = {}
+        self._closing = False
         self.handler_errors = 0
         self.dropped = 0
 
@@ -126,6 +127,8 @@ class NatsBus:
             self._tell(type(error).__name__, f"nats: {str(error).removeprefix('nats: ') or type(error).__name__}")
 
         async def on_disconnect() -> None:
+            if self._closing:
+                return
             self._tell("disconnected", f"nats: disconnected from {url}; reconnecting, publications wait in memory")
 
         async def on_reconnect() -> None:
@@ -495,6 +498,7 @@ class NatsBus:
             raise DependencyError("nats", f"flush failed: {explain(error)}") from error
 
     async def close(self) -> None:
+        self._closing = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -43,6 +43,7 @@ _FIRST = ("orders", "audit", "alerts")
 """Lanes with a connection of their own, so that a flood of trades never delays a fill."""
 
 _UPKEEP_S = 3600.0
+_ACK_WAIT_S = 15.0  # what a killed recorder held comes again after this; twice is harmless, rows have keys
 _LEARN_AGAIN_S = 5.0
 _SAMPLES_PER_WRITE = 5000
 _TICK_S = 0.25
@@ -175,6 +176,7 @@ class Recorder:
                 filter_subjects=lane.spec.filter_subjects,
                 batch=settings.batch,
                 max_wait_s=settings.max_wait_ms / 1000,
+                ack_wait_s=_ACK_WAIT_S,
             )
             for lane in self.lanes
         ]

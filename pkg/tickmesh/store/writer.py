@@ -19,6 +19,9 @@ from tickmesh.store.errors import classify
 from tickmesh.store.progress import Hole, Progress
 from tickmesh.store.rows import COLUMNS, SERIES, Rows
 
+_UNWRITABLE = (ValueError, TypeError, OverflowError)
+"""What asyncpg raises for a value before it is sent."""
+
 Advance = Callable[[Progress], Progress]
 
 _STAGE = (
@@ -83,7 +86,7 @@ class Writer:
                         self._days.clear()
                         await self._make_room(connection, rows)
                         return await self._write(connection, rows, advances or {})
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, TypeError) as error:
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, *_UNWRITABLE) as error:
                 found = classify(error)
                 if not isinstance(error, asyncpg.DataError):
                     self._drop()
