@@ -173,3 +173,26 @@ async def test_a_drain_cancels_what_is_open_and_keeps_the_record(tmp_path: Path)
             while rig.children["execution"].pid == pid:
                 await asyncio.sleep(0.05)
         assert await rig.differences() == []
+
+
+async def test_a_writer_that_was_paused_past_its_lease_leaves_the_account_to_its_successor(tmp_path: Path) -> None:
+    async with order_rig(tmp_path, execution__lease_ttl_ms=1000) as rig:
+        first = rig.send(rig.intent(behind_ticks=200))
+        await rig.until(first, S.SUBMITTED)
+        await rig.kill("execution", signal.SIGSTOP)
+        await rig.start_second()
+        try:
+            await rig.until(rig.send(rig.intent(behind_ticks=210)), S.SUBMITTED)
+            await rig.kill("execution", signal.SIGCONT)
+            choose = random.Random(9)
+            await burst(rig, 60, choose, every_s=0.03)
+            ours, record = await rig.settle()
+            assert len(record["orders"]) > 20
+            assert not [e for e in ours.orders.values() if "writer" in e.reason]
+            assert "starting over as its standby" in rig.log("execution", 200)
+            await rig.kill("execution-2", signal.SIGTERM)
+            await rig.ready("execution")
+            await accepted_again(rig)
+            await rig.settle()
+        finally:
+            await rig.children["execution-2"].stop()

@@ -88,6 +88,16 @@ class OrderRig:
                 await asyncio.sleep(0.02)
             await marked.wait()
 
+    async def start_second(self) -> None:
+        """Another execution process for the same account, as on another machine: it shares no file with the first."""
+        (port,) = free_ports(1)
+        self.admin["execution-2"] = port
+        environ = {
+            "TICKMESH_EXECUTION__ADMIN_PORT": str(port),
+            "TICKMESH_EXECUTION__STATE_DIR": str(self.home / "second"),
+        }
+        await self._start(self._service("execution", "execution-2", environ))
+
     async def stop(self) -> None:
         for name in ("execution", "feed", "simvenue"):
             if name in self.children:
@@ -128,7 +138,9 @@ class OrderRig:
         await child.start()
         await self.ready(child.name)
 
-    def _service(self, name: str) -> Child:
+    def _service(self, program: str, name: str = "", environ: dict[str, str] | None = None) -> Child:
+        name = name or program
+
         async def is_ready() -> bool:
             try:
                 async with self._http.get(f"http://127.0.0.1:{self.admin[name]}/readyz") as response:
@@ -137,8 +149,8 @@ class OrderRig:
                 return False
 
         return Child(
-            name, [sys.executable, str(ROOT / "cmd" / name)], log_dir=self.home, ready=is_ready,
-            env={**os.environ, "PYTHONPATH": str(ROOT / "pkg"), **self.environ},
+            name, [sys.executable, str(ROOT / "cmd" / program)], log_dir=self.home, ready=is_ready,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "pkg"), **self.environ, **(environ or {})},
         )  # fmt: skip
 
     def _on_book(self, subject: str, payload: bytes) -> None:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import web
 
+from tickmesh.bus.ring import RingReader
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import Severity
 from tickmesh.domain.errors import DependencyError, MalformedFrameError, NotFiniteError, TickmeshError
@@ -32,9 +34,11 @@ from tickmesh.services.execution_deadman import DeadMan
 from tickmesh.services.execution_effects import ViewEffects
 from tickmesh.services.execution_halt import HaltKeeper
 from tickmesh.services.execution_journal import STREAM, JournalWriter
+from tickmesh.services.execution_lease import sole_writer
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
 from tickmesh.services.instruments import wait_for_instruments
+from tickmesh.services.lease import Lease
 from tickmesh.services.limits import LimitsBook, load_limits, watch_limits
 from tickmesh.services.service import Service
 from tickmesh.venues.binance_usdm.codec_trading import OrderTradeUpdate, UserEvent, VenueCallError
@@ -45,6 +49,7 @@ from tickmesh.venues.binance_usdm.user_stream import UserStream
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 _HOUSEKEEPING_S = 0.1
 _WARM_EVERY_TURNS = 20
 
@@ -61,28 +66,52 @@ async def run(service: Service) -> None:
 
     service.admin.add_post("/halt", halt)
     service.health.require("reconciled", "the venue has not been asked yet what is open")
+    settings = service.settings
+    state_dir = Path(settings.execution.state_dir or Path(settings.local.data_dir) / "execution")
+    async with sole_writer(service, state_dir) as lease:
+        if lease is None:
+            return
+        instruments = await _unless_stopping(service, _instruments(service))
+        if instruments is None:
+            return
+        desk.append(_Desk(service, instruments, lease, state_dir))
+        try:
+            if await _unless_stopping(service, desk[0].start()):
+                service.health.satisfy("reconciled")
+                service.health.set_started()
+                await desk[0].serve()
+        finally:
+            await desk[0].stop()
+
+
+async def _instruments(service: Service) -> dict[str, Instrument]:
     venue = service.settings.venue
-    instruments = await wait_for_instruments(service.bus, venue.name, venue.symbols, timeout_s=60.0)
-    made = _Desk(service, instruments)
-    desk.append(made)
-    try:
-        await made.start()
-        service.health.satisfy("reconciled")
-        service.health.set_started()
-        log.info("ready: %d orders open", len(made.ledger.open_of()))
-        await made.serve()
-    finally:
-        await made.stop()
+    return await wait_for_instruments(service.bus, venue.name, venue.symbols, timeout_s=60.0)
+
+
+async def _unless_stopping(service: Service, work: Coroutine[Any, Any, _T]) -> _T | None:
+    """The result of ``work``, or None when the service was told to stop first."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(service.stopping.wait())
+    await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    return None
 
 
 class _Desk:
     """Everything one account's execution consists of, wired."""
 
-    def __init__(self, service: Service, instruments: dict[str, Instrument]) -> None:
+    def __init__(self, service: Service, instruments: dict[str, Instrument], lease: Lease, state_dir: Path) -> None:
         settings = service.settings
         venue, own = settings.venue, settings.execution
         self.service = service
         self.instruments = instruments
+        self.lease = lease
+        self._epoch = lease.epoch
+        self._succeeded = False
         self.rest = BinanceUsdmRest(
             venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(),
             venue.recv_window_ms, service.clock, timeout_s=own.request_timeout_s, max_connections=own.connections,
@@ -103,13 +132,13 @@ class _Desk:
             service, self.rest, self.ledger, self.view, self.effects, self.path, self.budget, instruments,
             self.alert, lambda reason: self.halt_now(reason, "reconciliation"),
         )  # fmt: skip
-        state_dir = Path(own.state_dir or Path(settings.local.data_dir) / "execution")
         self.halts = HaltKeeper(venue.account, state_dir / f"{venue.account}.halt.json", self.view, self._cancel_where)
-        self.deadman = DeadMan(self.rest, self.ledger, service.clock, own.deadman_s)
+        self.deadman = DeadMan(self.rest, self.ledger, service.clock, own.deadman_s, self._is_writer)
         self.stream = UserStream(
             self.rest, venue.stream_url, self._on_user_event, self.reconciler.after_gap,
             keepalive_s=own.keepalive_s, first_backoff_s=own.stream_backoff_s,
         )  # fmt: skip
+        self.path.is_writer = self.journal.may_write = self._is_writer
         self._tasks: list[asyncio.Task[None]] = []
         m = service.metrics
         self._stream_gauge = m.gauge("user_stream_connected", "1 while the user stream is connected")
@@ -120,7 +149,7 @@ class _Desk:
 
     # Start and end.
 
-    async def start(self) -> None:
+    async def start(self) -> bool:
         """Read the journal back and ask the venue; from here on intents are heard."""
         venue, bus = self.service.settings.venue, self.service.bus
         await load_limits(self.service, self.limits)
@@ -131,9 +160,13 @@ class _Desk:
         self.ledger.complete_journal(self.service.clock.wall_ns())
         self._task(self.journal.run(), "journal")
         for symbol in venue.symbols:
-            await bus.subscribe(subjects.book(venue.name, symbol), self.path.on_book)
+            if self.service.settings.local.transport != "shm":
+                await bus.subscribe(subjects.book(venue.name, symbol), self.path.on_book)
             await bus.subscribe(subjects.mark(venue.name, symbol), self._on_mark)
             await self._latest_market(symbol)
+        if self.service.settings.local.transport == "shm":
+            reader = RingReader(self.service.settings.local.data_dir)
+            self._task(reader.run(self.path.on_ring, self.service.stopping), "ring")
         self._task(self.stream.run(), "user-stream")
         await self.reconciler.start(newest_ns, oldest_ns)
         self.path.flush()
@@ -150,20 +183,39 @@ class _Desk:
         )
         self._task(self.reconciler.run(), "reconcile")
         self._task(self.deadman.run(), "dead-man")
+        log.info("ready: %d orders open, epoch %d", len(self.ledger.open_of()), self._epoch)
+        return True
 
     async def serve(self) -> None:
         """Housekeeping until told to stop."""
         turns = 0
         while not self.service.stopping.is_set():
             turns += 1
+            holder = self.lease.core.holder
+            if holder and holder != self.lease.core.me:
+                self._succeeded = True
+                raise DependencyError(
+                    "nats", f"{holder} is the writer of this account now; starting over as its standby"
+                )
+            if self.lease.held.is_set() and self.lease.epoch != self._epoch:
+                await self._resume()
             await self._housekeeping(turns)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self.service.stopping.wait(), _HOUSEKEEPING_S)
 
     async def stop(self) -> None:
-        """Cancel what is open, wait a bounded time, disarm, flush the journal."""
-        own = self.service.settings.execution
+        """Cancel what is open, wait a bounded time, disarm, flush the journal; a successor's orders are left alone."""
         self.path.draining = True
+        if not self._succeeded:
+            await self._drain()
+        await self.path.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.rest.close()
+
+    async def _drain(self) -> None:
+        own = self.service.settings.execution
         cancels = self.path.cancel_all()
         if cancels:
             log.info("drain: cancelling %d open orders", len(cancels))
@@ -177,11 +229,26 @@ class _Desk:
             log.error(
                 "drain: %d journal records could not be stored; the next start asks the venue", self.journal.waiting
             )
-        await self.path.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self.rest.close()
+
+    def _is_writer(self) -> bool:
+        return self.lease.valid() and self.lease.epoch == self._epoch
+
+    async def _resume(self) -> None:
+        """The lease lapsed and is ours again: go on when nobody wrote in between, else start over.
+
+        Raises:
+            DependencyError: another process was the writer meanwhile; only a fresh start knows what it did.
+        """
+        if self.lease.epoch != self._epoch + 1:
+            self._succeeded = True
+            raise DependencyError("nats", "another execution process wrote to this account meanwhile; starting over")
+        try:
+            await self.reconciler.once()
+        except VenueCallError as error:
+            log.warning("the lease is ours again, but the venue does not answer yet: %s", error)
+            return
+        log.info("the lease is ours again, epoch %d", self.lease.epoch)
+        self._epoch = self.lease.epoch
 
     async def _restore(self) -> tuple[int, int]:
         """Read the journal; returns the wall times of its newest and oldest line."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from tickmesh.execution.ledger import OrderLedger
 from tickmesh.ports import Clock
@@ -22,18 +23,23 @@ _LOOK_S = 0.5
 class DeadMan:
     """One account's switch."""
 
-    def __init__(self, rest: BinanceUsdmRest, ledger: OrderLedger, clock: Clock, countdown_s: float) -> None:
+    def __init__(
+        self, rest: BinanceUsdmRest, ledger: OrderLedger, clock: Clock, countdown_s: float,
+        is_writer: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
         self._rest = rest
         self._ledger = ledger
         self._clock = clock
         self._countdown_s = countdown_s
+        self._is_writer = is_writer
         self.armed: dict[str, int] = {}
         """When each symbol was armed last, CLOCK_MONOTONIC ns."""
 
     async def run(self) -> None:
         """Serve until cancelled; returns at once when switched off."""
         while self._countdown_s:
-            await self.turn()
+            if self._is_writer():  # else the switch is a successor's
+                await self.turn()
             await asyncio.sleep(_LOOK_S)
 
     async def turn(self) -> None:

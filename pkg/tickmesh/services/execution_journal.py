@@ -39,6 +39,8 @@ class JournalWriter:
         self.last_seq = 0
         """Stream sequence up to which we know what is stored."""
         self.retries = 0
+        self.may_write: Callable[[], bool] = lambda: True
+        """The fence: what another process may be writing by now is not written by us."""
 
     @property
     def waiting(self) -> int:
@@ -64,6 +66,9 @@ class JournalWriter:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
+                if not self.may_write():
+                    await asyncio.sleep(_RETRY_S / 5)
+                    continue
                 batch = [self._waiting[i] for i in range(min(_BATCH, len(self._waiting)))]
                 stored = await self._write(batch)
                 for _ in range(stored):

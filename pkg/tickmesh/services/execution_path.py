@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import msgspec
@@ -42,7 +42,7 @@ _CANCEL_RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 _NOT_OPEN = -2011
 _NOT_FOUND = -2013
 _DUPLICATE_ID = -4116
-_PRICED = (OrderType.LIMIT,)
+_OUTSIDE_WINDOW = -1021
 
 
 def taken_liquidity_only_when_urgent(intent: OrderIntent) -> str:
@@ -83,10 +83,12 @@ class OrderPath:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unacked: OrderedDict[str, DurableMessage] = OrderedDict()
         self._journaled: OrderedDict[str, None] = OrderedDict()
-        self._cancels_seen: OrderedDict[str, None] = OrderedDict()
+        self._cancel_intents: OrderedDict[str, asyncio.Task[None]] = OrderedDict()
         self.not_before_ns = 0
         """Wall time of readiness: what was published before may have been sent by a former life of ours."""
         self.draining = False
+        self.is_writer: Callable[[], bool] = lambda: True
+        """The fence, asked before every intent: another process may be the account's writer by now."""
         m = service.metrics
         self._validation = m.latency("validation_latency_us", "intent received to approved by all pre-trade checks")
         self._to_socket = m.latency("execution_latency_us", "intent received to bytes handed to the venue's socket")
@@ -95,6 +97,7 @@ class OrderPath:
         self._sent = m.counter("orders_sent_total", "orders handed to the venue's socket")
         self._refused = m.counter("orders_refused_total", "intents that did not become an order at the venue")
         self._repeated = m.counter("intents_repeated_total", "intents that had been seen already")
+        self._fenced = m.counter("intents_fenced_total", "intents left to the stream while not the account's writer")
         self._malformed = m.counter("decode_errors_total", "messages on the bus that could not be decoded")
         self._in_flight = m.gauge("orders_in_flight", "orders without an answer of the venue")
 
@@ -103,6 +106,11 @@ class OrderPath:
     def on_book(self, subject: str, payload: bytes) -> None:
         """Keep the newest book's bytes; they are decoded when an intent needs them."""
         self._books[subject[len(self._book_prefix) :]] = payload
+
+    def on_ring(self, subject: str, payload: bytes) -> None:
+        """The same from the shared-memory ring, which carries all market data."""
+        if subject.startswith(self._book_prefix):
+            self._books[subject[len(self._book_prefix) :]] = payload
 
     def _take_book(self, symbol: str) -> None:
         payload = self._books.pop(symbol, None)
@@ -126,20 +134,24 @@ class OrderPath:
     def on_intent(self, subject: str, payload: bytes) -> None:
         """The fast lane: a core message."""
         received = self._clock.mono_ns()
+        if not self.is_writer():
+            self._fenced.inc()  # the stream brings it again, to whoever is the writer then
+            return
         intent = self._decode(payload)
         if intent is not None:
             self._take(intent, received)
 
     async def on_stored_intent(self, message: DurableMessage) -> None:
         """The same intent from its stream: what the fast lane missed, and what must be acknowledged."""
+        if not self.is_writer():
+            await message.nak(delay_s=1.0)
+            return
         intent = self._decode(message.data)
         if intent is None:
             await message.term()
             return
         if intent.action is not IntentAction.PLACE:
-            if not self._cancel_seen(intent):
-                await self._cancel_intent(intent)
-            await message.ack()
+            self.spawn(_ack_after(self._take_cancel(intent), message))
             return
         if intent.intent_id in self._journaled:
             await message.ack()
@@ -171,8 +183,7 @@ class OrderPath:
 
     def _take(self, intent: OrderIntent, received_mono_ns: int) -> None:
         if intent.action is not IntentAction.PLACE:
-            if not self._cancel_seen(intent):
-                self.spawn(self._cancel_intent(intent))
+            self._take_cancel(intent)
             return
         if self._ledger.seen(intent.intent_id):
             self._repeated.inc()
@@ -207,7 +218,7 @@ class OrderPath:
         parameters = place_parameters(answer, self._instruments[intent.symbol])
         exchange = self._rest.place_now(parameters)
         if exchange is None:
-            self._answers[order.client_order_id] = self.spawn(self._send_later(order, parameters))
+            self._answers[order.client_order_id] = self.spawn(self._send_later(order, parameters, intent.ttl_ns))
         else:
             self._sent_now(order, exchange)
             self._answers[order.client_order_id] = self.spawn(self._await_answer(order, exchange))
@@ -258,9 +269,17 @@ class OrderPath:
         self._ledger.advance(order, OrderState.PENDING_SUBMIT, self._clock.wall_ns())
         self.flush()
 
-    async def _send_later(self, order: OrderMachine, parameters: dict[str, Any]) -> None:
+    async def _send_later(self, order: OrderMachine, parameters: dict[str, Any], ttl_ns: int) -> None:
+        """Send when a connection is free, within the intent's time to live (the wait is cut before the send)."""
         try:
-            exchange = await self._rest.place_soon(parameters)
+            left_ns = order.created_ns + ttl_ns - self._clock.wall_ns()
+            async with asyncio.timeout(max(0, left_ns) / 1e9):
+                exchange = await self._rest.place_soon(parameters)
+        except TimeoutError:
+            reason = "no connection to the venue was free within the intent's time to live; it was never sent"
+            self._ledger.advance(order, OrderState.EXPIRED, self._clock.wall_ns(), reason)
+            self._answered(order)
+            return
         except VenueCallError as error:
             self._ledger.advance(order, OrderState.PENDING_SUBMIT, self._clock.wall_ns())
             self._failed(order, error)
@@ -306,22 +325,26 @@ class OrderPath:
 
     # Cancelling: always passes, is safe to repeat, and ends when the order has.
 
-    def _cancel_seen(self, intent: OrderIntent) -> bool:
-        if intent.intent_id in self._cancels_seen:
+    def _take_cancel(self, intent: OrderIntent) -> asyncio.Task[None]:
+        """Carry a cancel out once, however often it comes; the task ends when its orders have."""
+        task = self._cancel_intents.get(intent.intent_id)
+        if task is not None:
             self._repeated.inc()
-            return True
-        self._cancels_seen[intent.intent_id] = None
-        if len(self._cancels_seen) > _MAX_KEPT:
-            self._cancels_seen.popitem(last=False)
-        return False
+            return task
+        task = self._cancel_intents[intent.intent_id] = self.spawn(self._cancel_intent(intent))
+        if len(self._cancel_intents) > _MAX_KEPT:
+            self._cancel_intents.popitem(last=False)
+        return task
 
     async def _cancel_intent(self, intent: OrderIntent) -> None:
         if intent.action is IntentAction.CANCEL_ALL:
-            self.cancel_all(strategy=intent.strategy, symbol=intent.symbol)
+            cancels = self.cancel_all(strategy=intent.strategy, symbol=intent.symbol)
+            if cancels:
+                await asyncio.wait(cancels)
             return
         order = self._ledger.orders.get(intent.target_client_order_id)
         if order is not None:
-            self.cancel(order)
+            await asyncio.wait({self.cancel(order)})
         elif intent.symbol in self._instruments:
             await self._cancel_stranger(intent.symbol, intent.target_client_order_id)
         else:
@@ -437,3 +460,9 @@ class OrderPath:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _ack_after(task: asyncio.Task[None], message: DurableMessage) -> None:
+    """A cancel is acknowledged when it is done: a crash before that brings it again."""
+    await asyncio.wait({task})
+    await message.ack()

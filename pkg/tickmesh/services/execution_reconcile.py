@@ -37,6 +37,8 @@ _MARGIN_MS = 60_000
 _PAGE = 1000
 _SETTLE_NS = 1_000_000_000
 _RETRY_S = 1.0
+_THOROUGH_EVERY = 12
+"""Every so many rounds the trade lists and the venue's clock are read even when nothing seems to be missing."""
 
 AlertFunction = Callable[[Severity, str, str], None]
 
@@ -65,6 +67,7 @@ class Reconciler:
         self._absent: dict[str, int] = defaultdict(int)
         self._differed: dict[tuple[str, str], int] = defaultdict(int)
         self._corrections = 0
+        self._rounds = 0
         self._sweeping = asyncio.Lock()
         self.trades_since_ms = 0
         m = service.metrics
@@ -101,6 +104,9 @@ class Reconciler:
         while True:
             await asyncio.sleep(self._settings.reconcile_s)
             try:
+                self._rounds += 1
+                if self._rounds % _THOROUGH_EVERY == 0:
+                    await self._rest.sync_time()
                 await self.once()
                 self._runs.inc()
             except VenueCallError as error:
@@ -111,7 +117,7 @@ class Reconciler:
     async def once(self) -> None:
         """One full comparison. Raises VenueCallError."""
         for symbol in self._symbols():
-            await self.sweep(symbol)
+            await self.sweep(symbol, trades=self._rounds % _THOROUGH_EVERY == 0)
         await self.balances()
         await self.positions()
 
@@ -129,8 +135,8 @@ class Reconciler:
 
     # One symbol.
 
-    async def sweep(self, symbol: str, *, at_start: bool = False) -> None:
-        """Open orders and trades of one symbol. Raises VenueCallError."""
+    async def sweep(self, symbol: str, *, trades: bool = True, at_start: bool = False) -> None:
+        """Open orders of one symbol, and its trades when asked to or when fills are missing. Raises VenueCallError."""
         async with self._sweeping:
             asked_mono = self._clock.mono_ns()
             await self._afford(1)
@@ -144,7 +150,8 @@ class Reconciler:
                 recent = mine.stamps.sent_mono_ns > asked_mono - _SETTLE_NS
                 if at_start or not (recent or self._path.awaits_answer(mine.client_order_id)):
                     await self._ask(mine)
-            await self._trades(symbol)
+            if trades or symbol in missing_fills(self._ledger.open.values()):
+                await self._trades(symbol)
             self._path.flush()
 
     async def _ask(self, order: OrderMachine) -> None:

@@ -38,3 +38,7 @@ class ExecutionSettings(Section):
     stream_backoff_s: float = key(1.0, "First wait before the user stream reconnects; doubles to 60 s.", unit="s", gt=0)
     state_dir: str = key("", "Where the halt latch is kept; empty means <local.data_dir>/execution.")
     drain_s: float = key(10.0, "How long a drain waits for cancels to be confirmed.", unit="s", gt=0, le=60)
+    lease_ttl_ms: int = key(
+        3000, "How long the writer of an account may be silent before another machine takes over.",
+        unit="ms", ge=200, le=60_000,
+    )  # fmt: skip
