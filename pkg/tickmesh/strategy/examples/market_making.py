@@ -59,14 +59,24 @@ class MarketMaking(Strategy):
         ]
 
     def get_state(self) -> dict[str, Any]:
-        """The centres of the quotes, so that a restart does not move them for nothing."""
-        return {"centre": dict(self._centre)}
+        """The centres and sizes of the quotes, so that a restart does not move them for nothing."""
+        return {
+            "centre": dict(self._centre),
+            "lots": dict(self._lots),
+            "position": dict(self._position),
+            "notional": self._notional,
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take the centres over."""
-        centre = state.get("centre")
-        if isinstance(centre, dict):
-            self._centre = {str(s): float(c) for s, c in centre.items() if s in self._config.symbols}
+        """Take the quotes over, with the inventory that they were made for, unless their size was edited."""
+        if state.get("notional") != self._notional:
+            return
+        for symbol, centre in state.get("centre", {}).items():
+            lots = state.get("lots", {}).get(symbol)
+            if symbol in self._config.symbols and lots:
+                self._centre[symbol] = float(centre)
+                self._lots[symbol] = int(lots)
+                self._position[symbol] = int(state.get("position", {}).get(symbol, 0))
 
     def _inventory(self, symbol: str) -> float:
         """Position as a share of the limit, in [-1, 1]."""

@@ -42,10 +42,11 @@ class MeanReversion(Strategy):
             return []
         symbol, mid = data.symbol, data.mid_ticks
         mean = self._mean[symbol]
-        mean.update(mid, event_ns(data))
-        if not mean.warm() or mean.deviation * 1e4 < self._min_deviation_bps * mean.mean:
+        distance, deviation, middle = mid - mean.mean, mean.deviation, mean.mean
+        mean.update(mid, event_ns(data))  # measured before: a jump must not widen the band it is judged by
+        if not mean.warm() or not deviation or deviation * 1e4 < self._min_deviation_bps * middle:
             return []
-        z = (mid - mean.mean) / mean.deviation
+        z = distance / deviation
         position = self._position[symbol]
         target = self._target(symbol, position.qty_lots, z, mid)
         leaving = abs(target) < abs(position.qty_lots)
