@@ -33,10 +33,11 @@ class StatusLine:
         if live is None:
             return " | ".join([f"{clock}  {ink.warn('the gateway does not answer')}", *trouble])
         trouble += [ink.bad(f"{halt['state']} {halt['scope']}") for halt in live.get("halts", [])]
+        first, *others = self._prices(live)
         parts = [
-            f"{ink.dim(clock)}  {self._prices(live)}",
+            f"{ink.dim(clock)}  {first}",
+            *others,
             *trouble,
-            _positions(live),
             self._pnl(live),
             _orders(live),
             _latency(live),
@@ -44,11 +45,16 @@ class StatusLine:
         ]
         return _fit(parts) if ink.on else " | ".join(parts)
 
-    def _prices(self, live: dict[str, Any]) -> str:
-        prices = sorted(live.get("prices", {}).items())
-        shown = [f"{symbol} {self._price(price)}" for symbol, price in prices[:_MAX_SYMBOLS]]
+    def _prices(self, live: dict[str, Any]) -> list[str]:
+        """Each symbol with its price and what we hold of it."""
+        prices, held = sorted(live.get("prices", {}).items()), _held(live)
+        shown = [
+            f"{symbol} {self._price(price)} pos {_amount(held.pop(symbol, 0.0))}"
+            for symbol, price in prices[:_MAX_SYMBOLS]
+        ]
+        shown += [f"{symbol} pos {_amount(held[symbol])}" for symbol in sorted(held)[:_MAX_SYMBOLS]]
         more = [f"+{len(prices) - _MAX_SYMBOLS}"] if len(prices) > _MAX_SYMBOLS else []
-        return "  ".join([*shown, *more]) or self._ink.warn("no prices yet")
+        return [*shown, *more] or [self._ink.warn("no prices yet")]
 
     def _price(self, price: dict[str, Any]) -> str:
         text = _grouped(price["mid"])
@@ -67,23 +73,31 @@ class StatusLine:
         return f"{rate:,.0f} events/s {self._ink.bad(lost) if gaps else lost}"
 
 
-def _positions(live: dict[str, Any]) -> str:
-    held = [p for p in live.get("positions", []) if float(p.get("quantity") or 0)]
-    shown = " ".join(f"{p['symbol']} {float(p['quantity']):+g}" for p in held[:_MAX_SYMBOLS])
-    return f"pos {shown}" + (f" +{len(held) - _MAX_SYMBOLS}" if len(held) > _MAX_SYMBOLS else "") if held else "flat"
+def _held(live: dict[str, Any]) -> dict[str, float]:
+    """Quantity by symbol over all accounts; for the eye only, so a float will do."""
+    held: dict[str, float] = {}
+    for position in live.get("positions", []):
+        quantity = float(position.get("quantity") or 0)
+        if quantity:
+            held[position["symbol"]] = held.get(position["symbol"], 0.0) + quantity
+    return held
+
+
+def _amount(quantity: float) -> str:
+    return f"{quantity:+.6g}" if quantity else "0"
 
 
 def _orders(live: dict[str, Any]) -> str:
     orders = live.get("orders", {})
     total = sum(orders.get("by_state", {}).values())
-    return f"orders {orders.get('open', 0)} open of {total}, {live.get('fills', 0)} fills"
+    return f"orders {orders.get('open', 0)} open of {total} | fills {live.get('fills', 0)}"
 
 
 def _latency(live: dict[str, Any]) -> str:
     took = live.get("latency_us", {}).get("tick_to_order", {})
     if not took.get("n"):
         return "tick-to-order -"
-    return f"tick-to-order p50 {_duration(took['p50'])} p99 {_duration(took['p99'])}"
+    return f"tick-to-order {_duration(took['p50'])} p99 {_duration(took['p99'])}"
 
 
 def _duration(us: float) -> str:
