@@ -219,3 +219,51 @@ async def test_with_the_shm_transport_the_ring_carries_what_the_bus_carries(tmp_
         assert ring[first : first + 50] == bus[:50]
         assert reader.lost == 0
         assert feed.count("ring_oversized_total") == 0
+
+
+async def test_a_frozen_venue_is_noticed_by_its_missing_pongs(tmp_path: Path) -> None:
+    async with (
+        simvenue(symbols="BTCUSDT") as (address, process),
+        running_feed(
+            address,
+            MemoryBus(),
+            feed__ping_interval_s="0.3",
+            feed__ping_timeout_s="0.3",
+            feed__stale_after_s="0.3",
+            feed__rest_timeout_s="0.5",
+        ) as feed,
+    ):
+        await until(lambda: feed.books and not feed.books[-1].stale)
+        process.pause()
+        await until(lambda: feed.books[-1].stale, what="a stale book")
+        await until(lambda: feed.count("disconnects_total") >= 1, what="the connection is given up")
+        process.unpause()
+        await until(lambda: not feed.books[-1].stale, what="a right book again")
+        await assert_equals_the_venue(feed, address)
+
+
+@pytest.mark.parametrize("kind", ["drop", "duplicate", "reorder", "disconnect"])
+async def test_a_faulty_stream_ends_in_the_venues_own_book(kind: str) -> None:
+    """What is lost or comes out of order is found by the sequence, counted, and repaired from a snapshot."""
+    fault = {"kind": kind, "target": "stream", "stream": "btcusdt@depth*", "probability": 0.1}
+    if kind == "disconnect":
+        fault |= {"probability": 1.0, "count": 2}
+    async with (
+        simvenue(symbols="BTCUSDT", flow_rate="3") as (address, process),
+        running_feed(address, MemoryBus()) as feed,
+        aiohttp.ClientSession() as session,
+    ):
+        async with session.post(f"{process.admin}/faults", json=fault) as response:
+            assert response.status == 200, await response.text()
+        if kind == "disconnect":
+            await until(lambda: feed.count("disconnects_total") >= 1)
+        elif kind == "duplicate":
+            await until(lambda: feed.count("events_total") > 400)
+            assert feed.count("gaps_total") == 0
+        else:
+            await until(lambda: feed.count("gaps_total") >= 2 and feed.count("resyncs_total") >= 2)
+        async with session.delete(f"{process.admin}/faults") as response:
+            assert response.status == 200
+        await until(lambda: feed.books and not feed.books[-1].stale)
+        await assert_equals_the_venue(feed, address)
+        assert feed.count("malformed_total") == 0

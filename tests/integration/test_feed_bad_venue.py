@@ -1,6 +1,7 @@
 """A venue that misbehaves: malformed frames, gaps, silence, refusals, broken connections. No market behind it."""
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator
 
@@ -8,6 +9,7 @@ import pytest
 from feed_rig import Running, ScriptedVenue, running_feed, until
 
 from tickmesh.bus.memory import MemoryBus
+from tickmesh.domain.errors import ConfigError
 
 MALFORMED = {
     "not JSON": "{]",
@@ -48,7 +50,9 @@ async def venue() -> AsyncIterator[ScriptedVenue]:
 
 @pytest.fixture
 async def feed(venue: ScriptedVenue) -> AsyncIterator[Running]:
-    async with running_feed(venue.address, MemoryBus(), feed__stale_after_s="0.5") as running:
+    async with running_feed(
+        venue.address, MemoryBus(), feed__stale_after_s="0.5", feed__ping_interval_s="0.5", feed__ping_timeout_s="0.5"
+    ) as running:
         await venue.diff(101, 110, 100, [["99.9", "2.500"]], [])
         await until(lambda: running.books and not running.books[-1].stale)
         yield running
@@ -192,3 +196,49 @@ async def test_the_admin_page_refuses_what_it_does_not_know(feed: Running) -> No
     assert "does not follow" in (await feed.get("/book/NOSUCH"))["error"]
     assert "whole number" in (await feed.get("/book/BTCUSDT?depth=x"))["error"]
     assert len((await feed.get("/book/BTCUSDT?depth=1"))["bids"]) == 1
+
+
+async def test_a_venue_that_pings_gets_its_pongs(venue: ScriptedVenue) -> None:
+    venue.heartbeat_s = 0.2  # it closes the connection when a pong is late by half of this
+    async with running_feed(venue.address, MemoryBus()):
+        await asyncio.sleep(1.0)
+        assert venue.connects == 1
+        assert len(venue.sockets) == 1
+
+
+async def test_a_message_in_fragments_is_put_together(venue: ScriptedVenue, feed: Running) -> None:
+    whole = (
+        b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1,"T":1,"s":"BTCUSDT","t":3,"p":"100.0","q":"1",'
+        b'"X":"MARKET","m":true}}'
+    )
+    parts = [whole[:40], whole[40:80], whole[80:]]
+    for number, part in enumerate(parts):
+        opcode = (0x01 if number == 0 else 0x00) | (0x80 if number == len(parts) - 1 else 0x00)
+        venue.say_raw(bytes([opcode, len(part)]) + part)
+    await until(lambda: feed.trades)
+    assert feed.trades[0].trade_id == 3
+    assert feed.count("malformed_total") == 0
+
+
+async def test_what_breaks_the_websocket_protocol_ends_in_a_new_connection(venue: ScriptedVenue, feed: Running) -> None:
+    venue.say_raw(b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")
+    await until(lambda: venue.connects == 2, what="a second connection")
+    await until(lambda: feed.count("resyncs_total") >= 2)
+
+
+async def test_streams_that_do_not_fit_the_address_are_subscribed_by_message(venue: ScriptedVenue) -> None:
+    symbols = ["BTCUSDT", *(f"X{number}USDT" for number in range(39))]
+    async with running_feed(venue.address, MemoryBus(), wait=False, venue__symbols=",".join(symbols)) as feed:
+        await until(lambda: venue.heard, what="a SUBSCRIBE request")
+        streams = venue.asked + [name for text in venue.heard for name in json.loads(text)["params"]]
+        assert len(streams) == len(set(streams)) == 4 * len(symbols)
+        await venue.say('{"result":null,"id":1}')
+        await venue.say('{"id":2,"error":{"code":2,"msg":"Invalid request"}}')
+        await until(lambda: feed.count("malformed_total") == 1, what="a refused subscription is reported")
+
+
+async def test_more_symbols_than_one_connection_carries_are_refused_with_a_sentence(venue: ScriptedVenue) -> None:
+    symbols = ",".join(f"X{number}USDT" for number in range(257))
+    with pytest.raises(ConfigError, match="at most 256 symbols"):
+        async with running_feed(venue.address, MemoryBus(), venue__symbols=symbols):
+            pass

@@ -49,6 +49,7 @@ class Process:
     def __init__(self, argv: list[str], env: dict[str, str]) -> None:
         self._argv, self._env = argv, env
         self.popen: subprocess.Popen[bytes] | None = None
+        self.admin = ""
 
     def start(self) -> None:
         self.popen = subprocess.Popen(self._argv, env=self._env, stdout=subprocess.DEVNULL, start_new_session=True)
@@ -57,6 +58,15 @@ class Process:
         assert self.popen is not None
         self.popen.send_signal(number)
         self.popen.wait(20)
+
+    def pause(self) -> None:
+        """Frozen, not dead: its connections stay open."""
+        assert self.popen is not None
+        self.popen.send_signal(signal.SIGSTOP)
+
+    def unpause(self) -> None:
+        assert self.popen is not None
+        self.popen.send_signal(signal.SIGCONT)
 
     def end(self) -> None:
         if self.popen is not None and self.popen.poll() is None:
@@ -87,6 +97,7 @@ async def simvenue(**settings: str) -> AsyncIterator[tuple[str, Process]]:
         env["TICKMESH_VENUE__SYMBOLS"] = symbols
     env |= {f"TICKMESH_SIMVENUE__{name.upper()}": value for name, value in settings.items()}
     process = Process([sys.executable, str(ROOT / "cmd" / "simvenue")], env)
+    process.admin = f"http://127.0.0.1:{admin}"
     process.start()
     try:
         yield f"127.0.0.1:{port}", process
@@ -176,14 +187,15 @@ async def connect(url: str) -> NatsBus:
 INFO = {
     "symbols": [
         {
-            "symbol": "BTCUSDT",
-            "baseAsset": "BTC",
+            "symbol": symbol,
+            "baseAsset": symbol.removesuffix("USDT"),
             "quoteAsset": "USDT",
             "filters": [
                 {"filterType": "PRICE_FILTER", "tickSize": "0.1", "minPrice": "0.10", "maxPrice": "1000000"},
                 {"filterType": "LOT_SIZE", "stepSize": "0.001", "minQty": "0.001", "maxQty": "1000"},
             ],
         }
+        for symbol in ("BTCUSDT", *(f"X{number}USDT" for number in range(300)))
     ]
 }
 
@@ -194,6 +206,9 @@ class ScriptedVenue:
     def __init__(self) -> None:
         self.sockets: list[web.WebSocketResponse] = []
         self.connects = 0
+        self.heartbeat_s: float | None = None
+        self.heard: list[str] = []
+        self.asked: list[str] = []
         self.snapshots = 0
         self.depth_status = 200
         self.last_id = 100
@@ -228,16 +243,23 @@ class ScriptedVenue:
         return web.Response(body=msgspec.json.encode(body))
 
     async def _stream(self, request: web.Request) -> web.WebSocketResponse:
-        socket = web.WebSocketResponse(autoping=True)
+        socket = web.WebSocketResponse(autoping=True, heartbeat=self.heartbeat_s)
         await socket.prepare(request)
         self.connects += 1
         self.sockets.append(socket)
+        self.asked += request.query["streams"].split("/")
         try:
-            async for _ in socket:
-                pass
+            async for message in socket:
+                self.heard.append(str(message.data))
         finally:
             self.sockets.remove(socket)
         return socket
+
+    def say_raw(self, data: bytes) -> None:
+        """Bytes onto the wire below the WebSocket."""
+        for socket in self.sockets:
+            assert socket._req is not None and socket._req.transport is not None
+            socket._req.transport.write(data)
 
     async def say(self, frame: str | bytes) -> None:
         for socket in self.sockets:

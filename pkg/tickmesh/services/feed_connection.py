@@ -12,6 +12,7 @@ import logging
 import random
 import time
 
+from tickmesh.domain.errors import ConfigError
 from tickmesh.observe.metrics import Metrics
 from tickmesh.settings.feed import FeedSettings
 from tickmesh.settings.venue import VenueSettings
@@ -25,14 +26,26 @@ log = logging.getLogger("tickmesh.feed")
 _LOOK_S = 0.02
 _OVERLAP_S = 10.0
 _RETRY_S = 60.0
+_MAX_STREAMS = 1024  # of the venue, a connection
+_STREAMS_A_SYMBOL = 4
 
 
 class FeedConnection:
-    """Owns the sessions. ``receiver`` gets what the current one brings."""
+    """Owns the sessions. ``receiver`` gets what the current one brings.
+
+    Raises:
+        ConfigError: more symbols than one connection carries.
+    """
 
     def __init__(
         self, keys: FeedSettings, venue: VenueSettings, intake: MarketIntake, receiver: Receiver, metrics: Metrics
     ) -> None:
+        most = _MAX_STREAMS // _STREAMS_A_SYMBOL
+        if len(venue.symbols) > most:
+            raise ConfigError(
+                f"one feed follows at most {most} symbols, TICKMESH_VENUE__SYMBOLS has {len(venue.symbols)}; "
+                "share them out over several feeds"
+            )
         self._keys, self._venue = keys, venue
         self._intake, self._receiver = intake, receiver
         self._rollovers = metrics.counter("rollovers_total", "connections replaced before the venue cut them off")

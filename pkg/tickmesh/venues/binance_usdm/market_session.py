@@ -132,7 +132,7 @@ class MarketSession:
         try:
             for request in rest:
                 transport.send(_TEXT, request)
-            await transport.wait_disconnected()
+            await self._until_disconnected(transport, listener)
         finally:
             transport.disconnect(graceful=False)
             self._transport = None
@@ -140,6 +140,29 @@ class MarketSession:
             self.paused = False
             self._receiver.on_disconnected(listener.reason)
         return listener.reason
+
+    async def _until_disconnected(self, transport: WSTransport, listener: _Listener) -> None:
+        """Wait for the end of the connection, and make one when neither data nor pong has come for too long.
+
+        The library's own ping covers a connection that is idle; this one also a side that closes and never ends it.
+        What the library raises here is the venue's breach of the WebSocket protocol: a reason, not our end.
+        """
+        patience_ns = int((self._ping_interval_s + self._ping_timeout_s) * 1.2e9)
+        listener.heard_ns = time.monotonic_ns()
+        ended = asyncio.ensure_future(transport.wait_disconnected())
+        try:
+            while not ended.done():
+                await asyncio.wait([ended], timeout=patience_ns / 8e9)
+                if self.paused:
+                    listener.heard_ns = time.monotonic_ns()  # it is we who do not listen
+                elif not ended.done() and time.monotonic_ns() - listener.heard_ns > patience_ns:
+                    listener.reason = "neither data nor pong came"
+                    return
+        finally:
+            ended.cancel()
+            for raised in await asyncio.gather(ended, return_exceptions=True):
+                if isinstance(raised, Exception):
+                    listener.reason = f"the venue broke the protocol: {raised}"
 
     def attach(self, transport: WSTransport) -> None:
         """The listener's handshake is done."""
@@ -159,12 +182,13 @@ class _Listener(WSListener):
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self.reason = "the connection was lost"
+        self.heard_ns = 0
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._session.attach(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        mono_ns = time.monotonic_ns()
+        mono_ns = self.heard_ns = time.monotonic_ns()
         kind = frame.msg_type
         if kind == _TEXT and frame.fin:
             if not self.take(frame.get_payload_as_bytes(), mono_ns, frame.last_in_buffer):
@@ -174,6 +198,11 @@ class _Listener(WSListener):
         elif kind == _CLOSE:
             self.reason = f"the venue closed the connection (code {int(frame.get_close_code().value)})"
             transport.disconnect()
+
+    def is_user_specific_pong(self, frame: WSFrame) -> bool:
+        """Every pong is the answer to the library's ping, and a sign of life."""
+        self.heard_ns = time.monotonic_ns()
+        return False
 
     def _on_part(self, transport: WSTransport, frame: WSFrame, mono_ns: int) -> None:
         part = frame.get_payload_as_bytes()
