@@ -40,7 +40,7 @@ from tickmesh.venues.simvenue.server.trading import Trading
 from tickmesh.venues.simvenue.server.venue import Venue
 
 NEEDS_BUS = False
-TICK_S = 0.02
+TICK_S = 0.01
 
 log = logging.getLogger("tickmesh.simvenue")
 

@@ -16,11 +16,14 @@ import pytest
 from tickmesh.domain.enums import Side
 from tickmesh.domain.instrument import Instrument
 from tickmesh.venues.capture import Capture, Kind, rebuild_book
+from tickmesh.venues.simvenue.compare import synthetic_records
 from tickmesh.venues.simvenue.exchange.exchange import Exchange
-from tickmesh.venues.simvenue.flow.calibrate import calibrate, quantiles
+from tickmesh.venues.simvenue.flow.calibrate import calibrate
 from tickmesh.venues.simvenue.flow.driver import FlowDriver, replay_instruments
+from tickmesh.venues.simvenue.flow.measure import measure
 from tickmesh.venues.simvenue.flow.parameters import BTCUSDT
 from tickmesh.venues.simvenue.flow.synthetic import SyntheticMarket
+from tickmesh.venues.simvenue.server.listing import instruments_for
 
 DATA = Path(os.environ.get("TICKMESH_DATA") or Path(__file__).resolve().parents[3] / "../shared/data") / "binance-usdm"
 BTC = DATA / "btcusdt_20240808.gz"
@@ -111,16 +114,20 @@ def test_the_same_seed_gives_the_same_stream() -> None:
     assert first.placed != other.placed
 
 
-def test_the_synthetic_market_keeps_the_ratios_of_the_capture() -> None:
+def test_the_synthetic_market_on_the_wire_measures_like_the_capture() -> None:
     seed = 11
-    journal = synthesise(seed)
-    trades = [lots for _, _, ticks, lots in journal.placed if ticks is None]
-    changes = len(journal.placed) - len(trades) + len(journal.cancelled)
-    expected = BTCUSDT.trades_per_s / BTCUSDT.level_changes_per_s
-    assert len(trades) / changes == pytest.approx(expected, rel=0.2), seed
-    assert len(journal.cancelled) / changes == pytest.approx(BTCUSDT.cancel_ratio, abs=0.1), seed
-    assert quantiles(trades)[2] == pytest.approx(BTCUSDT.trade_lots[2], rel=0.4), seed
-    assert quantiles(trades)[4] == pytest.approx(BTCUSDT.trade_lots[4], rel=0.4), seed
+    print("seed", seed)
+    grid = instruments_for(["BTCUSDT"])["BTCUSDT"]
+    found = measure(synthetic_records(40, seed), grid, "synthetic")
+    for name in ("level_changes_per_s", "trades_per_s"):
+        assert getattr(found, name) == pytest.approx(getattr(BTCUSDT, name), rel=0.35), name
+    assert found.cancel_ratio == pytest.approx(BTCUSDT.cancel_ratio, abs=0.05)
+    assert found.one_tick_spread_ratio == pytest.approx(BTCUSDT.one_tick_spread_ratio, abs=0.08)
+    assert found.touch_moves_per_s == pytest.approx(BTCUSDT.touch_moves_per_s, rel=0.4)
+    assert found.lots_touch == pytest.approx(BTCUSDT.lots_touch, rel=0.4)
+    assert found.volatility_bps_per_sqrt_s == pytest.approx(BTCUSDT.volatility_bps_per_sqrt_s, rel=0.5)
+    assert found.trade_lots[2] == pytest.approx(BTCUSDT.trade_lots[2], rel=0.5)
+    assert found.distance_ticks[2] == pytest.approx(BTCUSDT.distance_ticks[2], rel=0.3)
 
 
 @needs_data

@@ -20,7 +20,7 @@ from tickmesh.venues.simvenue.flow.replay import FULL_DEPTH, ReplayBook
 from tickmesh.venues.simvenue.flow.synthetic import SyntheticMarket
 
 SUBSCRIBER_POLL_S = 0.02
-SYNTHETIC_STEP_S = 0.02
+SYNTHETIC_STEP_S = 0.005
 _YIELD_EVERY = 64
 _SENT = frozenset({Kind.DEPTH, Kind.BOOK_TICKER, Kind.TRADE, Kind.AGG_TRADE, Kind.KLINE, Kind.OTHER})
 

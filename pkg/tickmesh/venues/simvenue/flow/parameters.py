@@ -22,6 +22,8 @@ class FlowParameters(msgspec.Struct, frozen=True, kw_only=True):
     trade_lots: tuple[int, ...]
     level_lots: tuple[int, ...]
     distance_ticks: tuple[int, ...]
+    touch_moves_per_s: float
+    lots_touch: int
 
 
 # python -m tickmesh.venues.simvenue.flow.calibrate ../shared/data/binance-usdm/btcusdt_20240808.gz
@@ -35,4 +37,6 @@ BTCUSDT = FlowParameters(
     trade_lots=(2, 3, 16, 81, 265, 1146),
     level_lots=(2, 8, 65, 308, 970, 15991),
     distance_ticks=(59, 176, 406, 947, 3734, 432795),
+    touch_moves_per_s=3.85,
+    lots_touch=3024,
 )

@@ -2,7 +2,7 @@
 
 Pure: the same seed, steps and exchange give the same stream. A latent fair price per symbol walks with trending
 regimes and mean-reverting noise; every symbol after the first follows the first one's returns with a lag. Rates are
-the capture's times EVENT_SCALE (the ratios stay): the full rate would take more than the machine's share of a core.
+the capture's times ``rate``.
 """
 
 from __future__ import annotations
@@ -17,14 +17,21 @@ from tickmesh.domain.instrument import Instrument
 from tickmesh.venues.simvenue.flow.parameters import BTCUSDT, PROBABILITIES, FlowParameters
 from tickmesh.venues.simvenue.flow.ports import FlowExchange
 
-EVENT_SCALE = 0.2
-MAX_ORDERS_PER_SIDE = 400
+MAX_ORDERS_PER_SIDE = 1000
 SEED_LEVELS = 100
 LAG_PER_S = 2.0
 TREND_BPS_PER_S = 0.4
 REVERSION_PER_S = 0.5
 NOISE_SHARE = 0.5
 REGIME_CHANGES_PER_S = 0.05
+FAR_MOVES = 2.0
+"""Seconds' worth of volatility after which the touch follows at once."""
+REQUOTES_PER_S = 12.0
+TOUCH_SHARE = 0.16
+ORDERS_PER_CHANGE = 1.6
+"""Orders and cancels of one price within one depth diff show as one change."""
+FILLS_PER_TAKER = 1.35
+"""A market order meets several makers, each of which is a public trade."""
 _START_PRICES = {"BTCUSDT": 61_800.0, "ETHUSDT": 2_680.0}
 _OTHER_START = 100.0
 
@@ -50,6 +57,7 @@ class _Symbol:
         self.trend = self.debt = self.trade_debt = self.lag = 0.0
         self.bid = 0
         self.orders: dict[Side, dict[int, int]] = {Side.BUY: {}, Side.SELL: {}}
+        self.anchors: dict[Side, int] = {}
 
     def fair_ticks(self) -> float:
         return exp(self.log_base + self.noise)
@@ -72,7 +80,7 @@ class SyntheticMarket:
         start_prices: Mapping[str, float] | None = None,
     ) -> None:
         starts = {**_START_PRICES, **(start_prices or {})}
-        self._exchange, self._random, self._rate = exchange, random, rate * EVENT_SCALE
+        self._exchange, self._random, self._rate = exchange, random, rate
         ordered = sorted(instruments, key=lambda s: (s != "BTCUSDT", s))
         self._symbols = [_Symbol(instruments[s], parameters, starts.get(s, _OTHER_START)) for s in ordered]
 
@@ -92,10 +100,10 @@ class SyntheticMarket:
             move = self._walk(state, elapsed_s, leader_move, leads=index == 0)
             if index == 0:
                 leader_move = move
-            self._follow(state, now_ns)
+            self._follow(state, elapsed_s, now_ns)
             flow = state.parameters
-            state.debt += flow.level_changes_per_s * self._rate * elapsed_s
-            state.trade_debt += flow.trades_per_s * self._rate * elapsed_s
+            state.debt += flow.level_changes_per_s * ORDERS_PER_CHANGE * self._rate * elapsed_s
+            state.trade_debt += flow.trades_per_s / FILLS_PER_TAKER * self._rate * elapsed_s
             while state.debt > 0:
                 self._change(state, now_ns)
             while state.trade_debt > 0:
@@ -117,19 +125,31 @@ class SyntheticMarket:
         state.log_base += move
         return move
 
-    def _follow(self, state: _Symbol, now_ns: int) -> None:
-        """Pulls the quotes that the new fair price passed, then quotes the new touch."""
+    def _follow(self, state: _Symbol, elapsed_s: float, now_ns: int) -> None:
+        """Moves the touch to the fair price at random times, as often as in the capture, and keeps it quoted."""
+        flow, random = state.parameters, self._random
         bid = floor(state.fair_ticks())
-        if bid == state.bid:
-            return
-        state.bid = bid
+        moves = random.random() < flow.touch_moves_per_s * elapsed_s
+        far = abs(bid - state.bid) > FAR_MOVES * flow.volatility_bps_per_sqrt_s / 1e4 * state.bid
+        if (moves or far) and bid != state.bid:
+            state.bid = bid
+            for side in (Side.BUY, Side.SELL):
+                passed = [i for i, ticks in state.orders[side].items() if (ticks - state.touch(side)) * side > 0]
+                for order_id in passed:
+                    self._cancel(state, side, order_id, now_ns)
+                self._exchange.flow_cancel(state.instrument.symbol, state.anchors.pop(side, 0), now_ns)
+            self._quote(state, now_ns)
+        elif random.random() < REQUOTES_PER_S * elapsed_s:
+            self._quote(state, now_ns)
+
+    def _quote(self, state: _Symbol, now_ns: int) -> None:
+        """Renews the large order at each touch, which trades eat into and random cancels leave alone."""
         for side in (Side.BUY, Side.SELL):
-            passed = [i for i, ticks in state.orders[side].items() if (ticks - state.touch(side)) * side > 0]
-            for order_id in passed:
-                self._cancel(state, side, order_id, now_ns)
-        for side in (Side.BUY, Side.SELL):
-            if self._random.random() < sqrt(state.parameters.one_tick_spread_ratio):  # both sides must
-                self._place(state, side, state.touch(side), now_ns)
+            self._exchange.flow_cancel(state.instrument.symbol, state.anchors.get(side, 0), now_ns)
+            lots = max(1, round(state.parameters.lots_touch * self._random.uniform(0.5, 1.5)))
+            symbol, ticks = state.instrument.symbol, state.touch(side)
+            state.anchors[side] = self._exchange.flow_place(symbol, side, ticks, lots, now_ns)
+            state.debt -= 2.0
 
     def _change(self, state: _Symbol, now_ns: int) -> None:
         side = self._random.choice((Side.BUY, Side.SELL))
@@ -137,8 +157,11 @@ class SyntheticMarket:
         if orders and self._random.random() < state.parameters.cancel_ratio:
             self._cancel(state, side, self._random.choice(list(orders)), now_ns)
             return
-        # A sixth of the new orders joins the touch, which trades use up; the others keep the capture's distances.
-        distance = 0 if self._random.random() < 1 / 6 else draw(self._random, state.parameters.distance_ticks)
+        # Some of the new orders, small ones, join the touch; the others keep the capture's distances.
+        if self._random.random() < TOUCH_SHARE:
+            self._place(state, side, state.touch(side), now_ns, max(1, draw(self._random, state.parameters.trade_lots)))
+            return
+        distance = draw(self._random, state.parameters.distance_ticks)
         ticks = max(1, state.touch(side) - side * min(distance, state.bid // 50))
         self._place(state, side, ticks, now_ns)
 
@@ -147,8 +170,8 @@ class SyntheticMarket:
         lots = max(1, draw(self._random, state.parameters.trade_lots))
         self._exchange.flow_place(state.instrument.symbol, side, None, lots, now_ns)
 
-    def _place(self, state: _Symbol, side: Side, ticks: int, now_ns: int) -> None:
-        lots = max(1, draw(self._random, state.parameters.level_lots))
+    def _place(self, state: _Symbol, side: Side, ticks: int, now_ns: int, lots: int = 0) -> None:
+        lots = lots or max(1, draw(self._random, state.parameters.level_lots))
         order_id = self._exchange.flow_place(state.instrument.symbol, side, ticks, lots, now_ns)
         orders = state.orders[side]
         orders[order_id] = ticks

@@ -19,7 +19,8 @@ from tickmesh.venues.simvenue.exchange.types import BookChanged, Event, MarkPric
 from tickmesh.venues.simvenue.server.candles import INTERVALS, Candles
 from tickmesh.venues.simvenue.server.text import money, price_text, qty_text
 
-SPEEDS_MS = {"@0ms": 0, "@100ms": 100, "": 250, "@250ms": 250, "@500ms": 500}
+SPEEDS_MS = {"@0ms": 50, "@100ms": 100, "": 250, "@250ms": 250, "@500ms": 500}
+"""How often each speed is sent. ``0ms`` is not at once: the venue's own capture has 19 a second."""
 PARTIAL = (5, 10, 20)
 CANDLE_MS = 250
 MARK_EVERY = 3
@@ -106,7 +107,7 @@ class MarketStreams:
 
     def tick(self, now_ms: int) -> None:
         """Sends the streams that go by the clock; call it every few tens of milliseconds."""
-        for every_ms in (100, 250, 500):
+        for every_ms in (50, 100, 250, 500):
             if now_ms // every_ms == self._due.get(every_ms):
                 continue
             self._due[every_ms] = now_ms // every_ms
@@ -132,9 +133,6 @@ class MarketStreams:
     # -- book -----------------------------------------------------------------------------------------
 
     def _book(self, state: _Symbol, now_ms: int) -> None:
-        for diff in list(state.diffs.values()):
-            if not diff.every_ms:
-                self._flush(state, diff, now_ms)
         stream = f"{state.name}@bookTicker"
         if self._sink.wanted(stream) or self._sink.wanted("!bookTicker"):
             self._ticker(state, stream, now_ms)
