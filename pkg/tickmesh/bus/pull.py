@@ -96,6 +96,8 @@ class Puller:
         self._asked = 0
         """Messages that the server may still send for our open requests."""
         self._arrived = asyncio.Event()
+        self._full = asyncio.Event()
+        """Set when a whole batch waits, or none will."""
         self._lost: str | None = None
         self._heard = False
 
@@ -118,6 +120,8 @@ class Puller:
             self._asked -= 1
             self._buffer.append(Stored(subject, reply, head, payload, self._send))
             self._arrived.set()
+            if len(self._buffer) >= self._batch:
+                self._full.set()
             return
         found = parse_headers(head)
         status = found.get("Status", "")
@@ -140,23 +144,20 @@ class Puller:
             self._ask()
             await self._wait(_HEARTBEAT_S * _MISSED_HEARTBEATS)
         if linger_s > 0 and len(self._buffer) < self._batch:
-            loop = asyncio.get_running_loop()
-            end_s = loop.time() + linger_s
-            while len(self._buffer) < self._batch and self._lost is None:
-                left_s = end_s - loop.time()
-                if left_s <= 0:
-                    break
-                # One sleep, not one wake-up a message: that is what lingering is for.
-                await asyncio.sleep(min(left_s, 0.05))
-                self._ask()
+            self._ask(whole=True)
+            self._full.clear()
+            try:
+                await asyncio.wait_for(self._full.wait(), linger_s)
+            except TimeoutError:
+                pass  # what came is the batch
         taken = [self._buffer.popleft() for _ in range(min(self._batch, len(self._buffer)))]
         self._ask()
         return taken
 
-    def _ask(self) -> None:
-        """Keep a request open for at least half a batch of what there is room for."""
+    def _ask(self, *, whole: bool = False) -> None:
+        """Keep a request open for at least half a batch, or for all that there is room for."""
         room = self._batch - self._asked - len(self._buffer)
-        if self._lost is not None or room <= 0 or (self._asked and room < self._batch // 2):
+        if self._lost is not None or room <= 0 or (self._asked and not whole and room < self._batch // 2):
             return
         request = {"batch": room, "expires": int(_EXPIRES_S * _NS), "idle_heartbeat": int(_HEARTBEAT_S * _NS)}
         body = msgspec.json.encode(request)
@@ -183,3 +184,4 @@ class Puller:
         # Our requests died with the connection; a message that one of them took is redelivered after its ack wait.
         self._lost = "the connection to NATS was made anew"
         self._arrived.set()
+        self._full.set()
