@@ -165,6 +165,7 @@ def publish_market(bus: MemoryBus, number: int) -> None:
             venue_order_id=9_000 + number, strategy="market-making", side=Side.BUY if number % 40 else Side.SELL,
             price_ticks=btc, qty_lots=10, commission=Decimal("0.12"), commission_asset="USDT",
             realized_pnl=Decimal(number % 7 - 3), maker=number % 3 > 0, exchange_ns=time.time_ns(),
+            publish_ns=time.time_ns(),
         )  # fmt: skip
         bus.publish("fill.main.BTCUSDT", encode(fill))
     elif number % 5 == 0 and number > 25:

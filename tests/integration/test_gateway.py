@@ -436,3 +436,11 @@ async def _feed(opened: Desk) -> None:
             number += 1
             publish_alert(opened.bus, f"{number} " + "x" * 4000)
         await asyncio.sleep(0.02)
+
+
+async def test_guessing_the_token_is_slowed_down() -> None:
+    async with desk(GATEWAY__TOKEN=TOKEN) as opened, aiohttp.ClientSession(opened.url) as session:
+        answers = [(await post(session, "/api/v1/session", {"token": f"guess {n}"}))[0] for n in range(8)]
+        assert set(answers) == {401, 429}
+        counters = opened.metrics.stats()["counters"]
+        assert counters["http_answers_total{status=4xx}"] == 8

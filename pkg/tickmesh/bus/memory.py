@@ -213,8 +213,10 @@ class MemoryBus:
         return _MemorySubscription(self._spawn(run()).cancel)
 
     async def replay(
-        self, stream: str, *, filter_subject: str = ">", start_seq: int = 1
+        self, stream: str, *, filter_subject: str = ">", start_seq: int = 1, newest: int = 0
     ) -> AsyncIterator[tuple[str, bytes, int]]:
+        if newest:
+            start_seq = max(start_seq, len(self.streams[stream]) - newest + 1)
         for message in list(self.streams[stream])[start_seq - 1 :]:
             if matches(filter_subject, message.subject):
                 yield message.subject, message.data, message.stream_seq

@@ -405,11 +405,13 @@ class NatsBus:
                     await message.nak(delay_s=1.0)
 
     async def replay(
-        self, stream: str, *, filter_subject: str = ">", start_seq: int = 1
+        self, stream: str, *, filter_subject: str = ">", start_seq: int = 1, newest: int = 0
     ) -> AsyncIterator[tuple[str, bytes, int]]:
         puller: Puller | None = None
         try:
             info = await self._js.stream_info(stream)
+            if newest:
+                start_seq = max(start_seq, info.state.last_seq - newest + 1)
             if info.state.messages == 0 or info.state.last_seq < start_seq:
                 return
             config = ConsumerConfig(

@@ -26,6 +26,7 @@ from tickmesh.ports import Bus, Clock
 _BASE = "/api/v1/trading"
 _DEPTH = 12
 _MAX_BODY_BYTES = 16 * 1024
+_LOGINS_PER_S = 3.0
 _LIVE_ORDERS = 100
 _LIVE_FILLS = 200
 _LIVE_ALERTS = 20
@@ -63,15 +64,16 @@ class Api:
         self._access = access
         self._commands = Commands(bus, clock)
         self._pages = Pages()
+        self._logins = RateLimit(_LOGINS_PER_S)
         self._max_sockets = max_sockets
         self._send_timeout_s = send_timeout_s
-        self._pictures = Pictures(lambda: (clock.wall_ns(), self.state()), epoch=clock.wall_ns())
+        self._pictures = Pictures(lambda: (clock.wall_ns(), self.state()), epoch=clock.wall_ns() // 1_000_000)
         self._live_metrics = LiveMetrics(metrics)
         self.past = Past()
         self.sockets: set[LiveSocket] = set()
         self.routes = self._table()
         self._document = msgspec.json.encode(openapi.document(self.routes))
-        guard = Guard(access, RateLimit(requests_per_s), self._is_open)
+        guard = Guard(access, RateLimit(requests_per_s), self._is_open, metrics)
         self.app = web.Application(middlewares=[guard.middleware], client_max_size=_MAX_BODY_BYTES)
         for route in self.routes:
             self.app.router.add_route(route.method, route.path, route.handler)
@@ -260,6 +262,8 @@ class Api:
             offered = msgspec.json.decode(await _json(request), type=view.Login).token
         except msgspec.DecodeError:
             raise ValueError('the body must be JSON: {"token": "..."}') from None
+        if not self._logins.allow(request.remote or "?", time.monotonic()):
+            raise Refused(429, "too many attempts to sign in; wait a second")
         if self._access.token and not self._access.token_fits(offered):
             raise Refused(401, "this is not the token of this gateway (TICKMESH_GATEWAY__TOKEN)")
         response = json_response(view.SessionView(authorized=True, commands=self._access.commands))

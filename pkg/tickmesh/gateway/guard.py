@@ -21,6 +21,7 @@ from aiohttp import web
 
 from tickmesh.domain.errors import DependencyError
 from tickmesh.observe.admin import json_response
+from tickmesh.observe.metrics import Metrics
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,11 @@ def _name(host: str) -> str:
 class Guard:
     """The middleware."""
 
-    def __init__(self, access: Access, limit: RateLimit, open_paths: Callable[[str], bool]) -> None:
+    def __init__(self, access: Access, limit: RateLimit, open_paths: Callable[[str], bool], metrics: Metrics) -> None:
+        self._answers = {
+            kind: metrics.counter("http_answers_total", "HTTP answers by class of status", status=f"{kind}xx")
+            for kind in (1, 2, 3, 4, 5)
+        }
         self._access = access
         self._limit = limit
         self._open = open_paths
@@ -157,6 +162,7 @@ class Guard:
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             response = _refusal(500, f"{request.method} {request.path} failed inside the gateway; its log says why")
+        self._answers[response.status // 100].inc()
         if not response.prepared:
             for name, value in _HEADERS.items():
                 response.headers.setdefault(name, value)

@@ -88,6 +88,7 @@ def fill(event: FillEvent, instrument: Instrument | None) -> FillView:
         realized_pnl=event.realized_pnl,
         maker=event.maker,
         exchange_ns=event.exchange_ns,
+        at_ns=event.publish_ns or event.exchange_ns,
     )
 
 

@@ -125,7 +125,7 @@ class OrderDetail(View, frozen=True):
 
 
 class FillView(View, frozen=True):
-    """One execution of ours."""
+    """One execution of ours; ``exchange_ns`` is the venue's time, ``at_ns`` when we recorded it."""
 
     account: str
     symbol: str
@@ -140,6 +140,7 @@ class FillView(View, frozen=True):
     realized_pnl: Decimal
     maker: bool
     exchange_ns: int
+    at_ns: int
 
 
 class SignalView(View, frozen=True):
@@ -268,7 +269,7 @@ class State(View, frozen=True):
 
 
 class SnapshotMessage(View, frozen=True, tag_field="type", tag="snapshot"):
-    """The first WebSocket message; ``epoch`` tells the gateway's lives apart, ``seq`` numbers pictures."""
+    """The first WebSocket message; ``epoch`` (start of this life, ms) tells lives apart, ``seq`` numbers pictures."""
 
     epoch: int
     seq: int

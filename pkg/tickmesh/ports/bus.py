@@ -156,9 +156,11 @@ class Bus(Protocol):
         ...
 
     def replay(
-        self, stream: str, *, filter_subject: str = ">", start_seq: int = 1
+        self, stream: str, *, filter_subject: str = ">", start_seq: int = 1, newest: int = 0
     ) -> AsyncIterator[tuple[str, bytes, int]]:
         """Read a stream from ``start_seq`` to its present end as (subject, payload, stream sequence), then stop.
+
+        ``newest`` above 0 begins at most so many stream sequences before the end, for who wants the recent past only.
 
         Raises:
             DependencyError: the stream cannot be read now; what was yielded before stands.

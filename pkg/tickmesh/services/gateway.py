@@ -31,6 +31,9 @@ _STREAMS = ("ORDERS", "CTL", "ALERTS")
 _WATCHED = ("feed", "strategy", "execution", "account", "risk", "recorder", "simvenue")
 _POLL_S = 1.0
 _CATCH_UP_S = 5.0
+_RELOAD_S = 30.0
+_NEWEST = 200_000
+"""Messages of each stream that a start reads: more than the replica keeps of orders, and a few seconds' work."""
 
 
 async def run(service: Service) -> None:
@@ -96,7 +99,7 @@ def _access(service: Service) -> Access:
 
 
 class StreamReader:
-    """Reads the streams into the replica: all of them at the start, then what is new."""
+    """Reads the streams into the replica: their newest part at the start, then what is new."""
 
     def __init__(self, service: Service, replica: Replica) -> None:
         self._service = service
@@ -125,7 +128,9 @@ class StreamReader:
 
     async def _read_on(self) -> None:
         for stream in _STREAMS:
-            async for subject, payload, seq in self._service.bus.replay(stream, start_seq=self._next[stream]):
+            async for subject, payload, seq in self._service.bus.replay(
+                stream, start_seq=self._next[stream], newest=_NEWEST
+            ):
                 self._replica.on_message(subject, payload)
                 self._next[stream] = seq + 1
 
@@ -166,7 +171,8 @@ async def _load_instruments(service: Service, replica: Replica) -> None:
             await asyncio.sleep(_POLL_S)
             continue
         replica.instruments = {(venue.name, symbol): instrument for symbol, instrument in found.items()}
-        return
+        # A venue changes its grid now and then; the feed then writes it again.
+        await asyncio.sleep(_RELOAD_S)
 
 
 async def _watch_services(service: Service, watch: Watch) -> None:

@@ -61,7 +61,7 @@ function charts(price, orders) {
   const from = Math.max(nowMs - spanMs, Math.min(points.length ? points[0][0] : nowMs, nowMs - 20000));
   const first = points.find((p) => p[0] >= from), last = points[points.length - 1];
   panel.quote(price, first && last ? (last[1] / first[1] - 1) * 100 : 0);
-  const fills = Object.values(state.fills).filter((f) => f.symbol === chosen && f.price !== null).map((f) => ({ at: f.exchange_ns / 1e6, price: Number(f.price), side: f.side }));
+  const fills = Object.values(state.fills).filter((f) => f.symbol === chosen && f.price !== null).map((f) => ({ at: f.at_ns / 1e6, price: Number(f.price), side: f.side }));
   const lines = orders.map((o) => ({ price: Number(o.price), side: o.side }));
   priceChart($("chart"), { points, from, to: nowMs, digits: price ? decimals(price.bid) : 2, fills, orders: lines });
   $("chart").setAttribute("aria-label", price ? `${chosen}, middle price ${price.mid}` : "no prices yet");

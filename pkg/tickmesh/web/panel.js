@@ -111,12 +111,12 @@ export function openOrders(state) {
 
 export function recentFills(state) {
   const rows = sortedFills(state).slice(0, 40).map((f) => [
-    cell(time(f.exchange_ns), "dim"), cell(f.symbol), side(f.side), cell(f.price === null ? "–" : grouped(f.price, decimals(f.price))), cell(trim(f.quantity)),
+    cell(time(f.at_ns), "dim"), cell(f.symbol), side(f.side), cell(f.price === null ? "–" : grouped(f.price, decimals(f.price))), cell(trim(f.quantity)),
     cell(f.maker ? "maker" : "taker", f.maker ? "wide dim" : "wide warning"), cell(money(f.realized_pnl), tone(f.realized_pnl))]);
   table($("recent"), "Last fills", head("Time", "Symbol", "Side", "Price", "Quantity", ["Role", "wide"], "P&L"), rows, "no fill yet");
 }
 
-export const sortedFills = (state) => Object.values(state.fills).sort((a, b) => b.exchange_ns - a.exchange_ns || b.trade_id - a.trade_id);
+export const sortedFills = (state) => Object.values(state.fills).sort((a, b) => b.at_ns - a.at_ns || b.trade_id - a.trade_id);
 
 const STAGES = {
   feed: "feed: frame to publish", transport: "transport to strategy", strategy: "strategy decision", intent: "intent to execution",
