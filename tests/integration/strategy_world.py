@@ -58,6 +58,9 @@ class NatsServer:
 class World:
     """Market and account writer on one bus. Orders are by client order id."""
 
+    server: NatsServer
+    folder: Path
+
     def __init__(self, bus: NatsBus) -> None:
         self.bus = bus
         self.intents: list[OrderIntent] = []

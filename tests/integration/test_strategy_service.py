@@ -47,7 +47,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     server = NatsServer(tmp_path)
     bus = await NatsBus.connect(server.url, name="test")
     world = World(bus)
-    world.server, world.folder = server, tmp_path  # type: ignore[attr-defined]
+    world.server, world.folder = server, tmp_path
     await world.start()
     yield world
     await bus.close()
@@ -57,19 +57,20 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 class Running:
     """The service in this process."""
 
-    def __init__(self, world: World, resources: Path, environ: dict[str, str] | None = None, **keys: str) -> None:
+    def __init__(self, world: World, resources: Path, more: dict[str, str] | None = None, **keys: str) -> None:
         environ = {
-            **(environ or {}),
             "TICKMESH_STRATEGY__RESOURCES": str(resources),
             "TICKMESH_STRATEGY__DRAIN_TIMEOUT_S": "3",
+            "TICKMESH_LOCAL__DATA_DIR": str(world.folder / "state"),
         }
+        environ |= more or {}
         environ |= {f"TICKMESH_STRATEGY__{k.upper()}": v for k, v in keys.items()}
         self.settings = load(environ)
         self.world = world
         self.metrics, self.health = Metrics("strategy"), Health()
 
     async def __aenter__(self) -> Running:
-        self.bus = await NatsBus.connect(self.world.server.url, name="strategy")  # type: ignore[attr-defined]
+        self.bus = await NatsBus.connect(self.world.server.url, name="strategy")
         admin = AdminServer("127.0.0.1", 0, self.metrics, self.health)
         self.service = Service("strategy", self.settings, self.bus, SystemClock(), self.metrics, self.health, admin)
         self.shell = strategy.StrategyShell(self.service)
@@ -246,6 +247,7 @@ async def test_a_plugin_that_raises_is_isolated_and_disabled_and_runs_again_when
         await world.until(lambda: desk_of(running, "mine").guard.disabled)
         assert "raised AssertionError (on purpose) at mine.py:11" in desk_of(running, "mine").guard.last_error
         assert running.counter("plugin_errors_total") == 5
+        await world.until(lambda: not world.open_orders("mine"))
         await world.until(lambda: "alert.critical.plugin_disabled" in alerts and "alert.warning.plugin_error" in alerts)
         count = len(world.places("quoter"))
         await world.until(lambda: len(world.places("quoter")) > count, bid=618_400, ask=618_401)
@@ -295,9 +297,9 @@ async def test_an_intent_without_an_answer_is_asked_for_again_under_the_same_id_
 async def test_the_service_goes_on_when_its_nats_server_was_killed_and_is_back(world: World, tmp_path: Path) -> None:
     async with Running(world, write(tmp_path / "s.yaml", QUOTER)):
         await world.until(lambda: len(world.open_orders()) == 2)
-        world.server.kill()  # type: ignore[attr-defined]
+        world.server.kill()
         await asyncio.sleep(0.5)
-        world.server.start()  # type: ignore[attr-defined]
+        world.server.start()
         async with asyncio.timeout(20):
             while not world.bus.connected:
                 await asyncio.sleep(0.05)
@@ -355,13 +357,14 @@ async def test_a_bad_file_ends_the_start_with_one_sentence_that_names_file_and_k
 class Process:
     """The service as a process that can be killed."""
 
-    def __init__(self, world: World, resources: Path) -> None:
+    def __init__(self, world: World, resources: Path, data_dir: str = "") -> None:
         environ = {
             **os.environ,
             "PYTHONPATH": str(ROOT / "pkg"),
-            "TICKMESH_NATS__URL": world.server.url,  # type: ignore[attr-defined]
+            "TICKMESH_NATS__URL": world.server.url,
             "TICKMESH_STRATEGY__RESOURCES": str(resources),
             "TICKMESH_STRATEGY__ADMIN_PORT": str(free_port()),
+            "TICKMESH_LOCAL__DATA_DIR": str(world.folder / (data_dir or "state")),
             "TICKMESH_STRATEGY__CHECKPOINT_INTERVAL_S": "0.2",
         }
         self.process = subprocess.Popen([sys.executable, str(ROOT / "cmd" / "strategy")], env=environ)
@@ -430,3 +433,33 @@ async def test_orders_of_a_strategy_that_is_gone_after_a_kill_are_cancelled(worl
         assert await asyncio.to_thread(process.stop) == 0
     finally:
         process.kill()
+
+
+async def test_a_second_process_elsewhere_stands_by_and_takes_over_position_and_orders(
+    world: World, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "s.yaml", QUOTER)
+    first = Process(world, path, "here")
+    second = None
+    try:
+        await world.until(lambda: len(world.open_orders()) == 2, 30)
+        second = Process(world, path, "there")
+        bid = next(o for o in world.open_orders() if o.side is Side.BUY)
+        await world.fill(bid, bid.qty_lots)
+        for step in range(100):
+            world.tick(618_000 + step * 30, 618_001 + step * 30)
+            assert len(world.open_orders()) <= 2
+            await asyncio.sleep(0.02)
+        epochs = {i.epoch for i in world.intents}
+        assert len(epochs) == 1, "the second one has sent something"
+        await asyncio.sleep(0.5)
+        first.kill()
+        await world.until(lambda: {i.epoch for i in world.intents} != epochs, 20, bid=623_000, ask=623_001)
+        await world.until(lambda: len(world.open_orders()) == 2, bid=623_000, ask=623_001)
+        assert await asyncio.to_thread(second.stop) == 0
+        entry = await (await world.bus.kv("checkpoints")).get("strategy.quoter")
+        assert entry is not None and f'"qty_lots":{bid.qty_lots}'.encode() in (entry.value or b"")
+    finally:
+        first.kill()
+        if second is not None:
+            second.kill()

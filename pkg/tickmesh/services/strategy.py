@@ -37,6 +37,7 @@ from tickmesh.services import strategy_checkpoint as checkpoints
 from tickmesh.services.service import Service
 from tickmesh.services.strategy_desks import Desks, retire
 from tickmesh.services.strategy_files import ResourceFiles, Seen
+from tickmesh.services.strategy_lease import StrategyLeases
 from tickmesh.services.strategy_report import status_of, update_gauges
 from tickmesh.services.strategy_watchdog import PluginWatchdog
 from tickmesh.strategy.desk import Desk, Moment
@@ -44,6 +45,11 @@ from tickmesh.strategy.floor import Floor, Outgoing
 from tickmesh.strategy.resource import StrategyResource
 
 log = logging.getLogger(__name__)
+
+
+class LeaseLostError(TickmeshError):
+    """Another process has taken a strategy of ours over; the host ends this one, and the next one stands by."""
+
 
 _INSTRUMENT_WAIT_S = 20.0
 
@@ -53,11 +59,12 @@ async def run(service: Service, shell: StrategyShell | None = None) -> None:
     shell = shell or StrategyShell(service)
     service.admin.add_get("/strategies", shell.on_status)
     try:
-        await shell.start()
-        await shell.work()
-        await shell.drain()
+        if await shell.start():
+            await shell.work()
+            await shell.drain()
     finally:
         shell.watchdog.stop()
+        await shell.leases.close()
 
 
 class StrategyShell:
@@ -70,11 +77,13 @@ class StrategyShell:
         self.account = service.settings.venue.account
         self.watchdog = PluginWatchdog(block_ms=self.own.plugin_block_ms, interrupt_s=self.own.plugin_interrupt_s)
         self.floor = Floor()
+        self.leases = StrategyLeases(service)
         self.desks = Desks(self.floor, self.bus, service.settings, self.clock, self.watchdog)
         self.files = ResourceFiles(self.own.resources)
         self.epoch = 0
         self.journal_seq = 0
         self.draining = False
+        self.overtaken: DependencyError | None = None
         self._seqs: dict[str, int] = {}
         self._intent_subject = subjects.intent(self.account)
         self._following: dict[tuple[str, str], list[Subscription]] = {}
@@ -96,19 +105,25 @@ class StrategyShell:
 
     # Start
 
-    async def start(self) -> None:
-        """Load resources, plugins and checkpoints, hear our orders, catch up with the journal, follow the market."""
+    async def start(self) -> bool:
+        """Load resources, plugins and checkpoints, hear our orders, catch up with the journal, follow the market.
+
+        Returns False when told to stop while another process runs one of our strategies.
+        """
         seen = self.files.look() or Seen()
         if seen.mistakes:
             raise ConfigError(seen.mistakes[0])
         if not seen.resources:
             raise ConfigError(f"there is no Strategy resource in {self.own.resources}; see k8s/examples")
-        saved = await checkpoints.read_all(self.bus)
+        for name in seen.resources:
+            if not await self.leases.acquire(name):
+                return False
+        saved = await checkpoints.read_all(self.bus)  # after the leases: nobody else writes them now
         self.epoch = self._next_epoch(saved)
         for resource in seen.resources.values():
             self.floor.put(await self._open(resource, saved.get(resource.name)))
         for name, checkpoint in saved.items():
-            if name not in self.floor.desks and checkpoint.live.orders:
+            if name not in self.floor.desks and await self._is_orphan(name, checkpoint):
                 self.floor.put(self.desks.orphanage(checkpoint, self._next_epoch(saved)))
         self.journal_seq = min(desk.journal_seq for desk in self.floor.desks.values())
         await self.bus.subscribe(f"order.event.{subjects.token(self.account)}.>", self._on_order)
@@ -123,6 +138,21 @@ class StrategyShell:
         gc.freeze()  # what start-up made is here to stay; the collector need not look at it on the hot path
         self.service.health.set_started()
         log.info("running %s", ", ".join(f"{d.name} ({d.mode.value})" for d in self.floor.desks.values()))
+        return True
+
+    async def _is_orphan(self, name: str, checkpoint: checkpoints.Checkpoint) -> bool:
+        """Whether a strategy left orders behind and nobody runs it: then it is ours to clear up."""
+        if not checkpoint.live.orders or checkpoint.account != self.account:
+            return False
+        return await self._acquire_soon(name, 2 * self.own.lease_ttl_ms / 1000)
+
+    async def _acquire_soon(self, name: str, timeout_s: float = 1.0) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self.leases.acquire(name)
+        except TimeoutError:
+            self.service.health.satisfy(f"lease {name}")
+            return False
 
     def _next_epoch(self, saved: dict[str, checkpoints.Checkpoint]) -> int:
         """Later than every epoch before it, even when the wall clock was set back (decision 0051)."""
@@ -263,6 +293,8 @@ class StrategyShell:
             )
 
     async def _on_timer(self) -> None:
+        if self.overtaken is not None:
+            raise LeaseLostError(str(self.overtaken))
         self.send(self.floor.on_timer(self._now()))
         for desk in [d for d in self.floor.desks.values() if d.retired and not d.live.orders]:
             await self._close(desk)
@@ -275,6 +307,7 @@ class StrategyShell:
         self.floor.remove(desk.name)
         self.desks.forget(desk.name)
         self._saved.pop(desk.name, None)
+        await self.leases.release(desk.name)
         await self._follow()
         log.info("%s is closed", desk.name)
 
@@ -297,7 +330,7 @@ class StrategyShell:
                 self._publish(subjects.alert(message.severity, message.kind), message)
 
     def _send_intent(self, desk: Desk, intent: OrderIntent) -> None:
-        if not self.bus.connected:
+        if not self.bus.connected or (intent.action is IntentAction.PLACE and not self._ours(desk)):
             self.not_sent.value += 1
             desk.not_sent(intent)
             return
@@ -321,6 +354,14 @@ class StrategyShell:
         self.metrics.counter(
             "intents_total", "order intents published", strategy=desk.name, action=intent.action.value
         ).value += 1
+
+    def _ours(self, desk: Desk) -> bool:
+        """Whether we hold the strategy's lease; when somebody else has run it since, this process is over."""
+        try:
+            return self.leases.valid(desk.name)
+        except DependencyError as error:
+            self.overtaken = self.overtaken or error
+            return False
 
     def _publish(self, subject: str, message: Message) -> None:
         message.seq, message.epoch = self._seq(subject), self.epoch
@@ -372,6 +413,9 @@ class StrategyShell:
                 log.info("%s: took over %s", name, changed)
                 await self._follow()
         elif desk is None and self.desks.worth_a_try(resource):
+            if not self.leases.holds(name) and not await self._acquire_soon(name):
+                self.desks.forget(name)  # tried again at the next look
+                raise ConfigError(f"{resource.file}: {name}: another process runs a strategy of this name")
             saved = (await checkpoints.read_all(self.bus)).get(name)
             self.floor.put(desk := await self._open(resource, saved))
             await self._catch_up_desk(desk)
@@ -421,6 +465,8 @@ class StrategyShell:
 
     async def _save(self, *, force: bool = False) -> None:
         for desk in list(self.floor.desks.values()):
+            if not self._ours(desk):
+                continue  # whoever runs it now writes its checkpoint
             picture = checkpoints.checkpoint_of(desk)
             if force or picture != self._saved.get(desk.name):
                 await checkpoints.write(self.bus, desk.name, picture)

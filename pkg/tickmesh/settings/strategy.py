@@ -46,4 +46,8 @@ class StrategySettings(Section):
     plugin_interrupt_s: float = key(
         5.0, "Time in one call after which Python code of a plugin is interrupted; 0 never.", unit="s", ge=0
     )
+    lease_ttl_ms: int = key(
+        3000, "How long a strategy's lease outlives its last renewal; a standby elsewhere waits that long.",
+        unit="ms", ge=200, le=60_000,
+    )  # fmt: skip
     ring_spin_us: int = key(0, "How long an idle reader of the shared-memory ring spins before it sleeps.", unit="us")

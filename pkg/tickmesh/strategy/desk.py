@@ -131,6 +131,8 @@ class Desk:
             return "Observation mode"
         if self.plan.spec.paused or self.retired:
             return "paused"
+        if self.guard.disabled:
+            return "the plugin is disabled"
         if self.halted:
             return f"halted: {', '.join(sorted(self.halted))}"
         if now_mono_ns < self.degraded_until_mono_ns:
@@ -221,7 +223,12 @@ class Desk:
             if symbol not in self.stale and now.now_mono_ns - book.receive_mono_ns > self.policy.stale_ns:
                 self._on_stale(symbol, now)
         idle = self.retired or self.plan.spec.paused or bool(self.halted)
-        idle = idle or self.mode is Mode.OBSERVATION or now.now_mono_ns < self.degraded_until_mono_ns
+        idle = (
+            idle
+            or self.guard.disabled
+            or self.mode is Mode.OBSERVATION
+            or now.now_mono_ns < self.degraded_until_mono_ns
+        )
         for ledger in (self.live, self.paper):
             off_duty = idle or ledger is not self.ledger
             for order in list(ledger.orders.values()):
