@@ -48,6 +48,17 @@ def test_half_open_lets_a_few_probes_through_and_closes_when_all_are_good() -> N
     assert [t.after for t in breaker.drain()] == [OPEN, HALF, CLOSED]
 
 
+def test_after_it_has_closed_the_count_starts_anew() -> None:
+    breaker = CircuitBreaker("rest", BreakerConfig(failures=3, window_ns=100 * S, open_ns=S, probes=1))
+    for _ in range(3):
+        call(breaker, 0, good=False)
+    call(breaker, S, good=True)
+    assert breaker.state(S) is CLOSED
+    for _ in range(2):
+        call(breaker, S, good=False)
+    assert breaker.state(S) is CLOSED
+
+
 def test_one_bad_probe_opens_it_again_for_the_whole_time() -> None:
     breaker = CircuitBreaker("rest", BreakerConfig(failures=1, open_ns=10 * S))
     call(breaker, 0, good=False)
@@ -160,6 +171,9 @@ class Machine(RuleBasedStateMachine):
             self.seen = t.after
 
     @rule(target=tickets)
+    def begin(self) -> object:
+        return self.ask()
+
     def ask(self) -> object:
         state = self.breaker.state(self.now)
         ticket = self.breaker.enter(self.now)
@@ -171,6 +185,9 @@ class Machine(RuleBasedStateMachine):
         return ticket if ticket is not None else multiple()
 
     @rule(ticket=consumes(tickets), how=st.sampled_from(["success", "failure", "neutral"]))
+    def end(self, ticket: Ticket, how: str) -> None:
+        self.result(ticket, how)
+
     def result(self, ticket: Ticket, how: str) -> None:
         current = ticket == self.breaker._generation and self.held is None
         closed = self.breaker.state(self.now) is CLOSED
@@ -185,18 +202,33 @@ class Machine(RuleBasedStateMachine):
         if not current:
             assert self.seen is before  # a result of an earlier life changes nothing
 
+    @rule(good=st.booleans(), calls=st.integers(1, 6))
+    def calls_that_return_at_once(self, good: bool, calls: int) -> None:
+        for _ in range(calls):
+            ticket = self.ask()
+            if isinstance(ticket, int):
+                self.result(Ticket(ticket), "success" if good else "failure")
+
+    @rule()
+    def wait_until_it_may_probe(self) -> None:
+        self.now += self.config.open_ns
+
     @rule(seconds=st.integers(0, 30))
     def wait(self, seconds: int) -> None:
         self.now += seconds * S
 
-    @rule(state=st.sampled_from([OPEN, CLOSED]))
-    def hold(self, state: BreakerState) -> None:
+    @rule(state=st.sampled_from([OPEN, CLOSED]), seldom=st.integers(0, 9))
+    def hold(self, state: BreakerState, seldom: int) -> None:
+        if seldom != 7:
+            return
         self.breaker.force(state, "ann", self.now)
         self.held = state
         self.follow()
 
-    @rule()
-    def let_go(self) -> None:
+    @rule(seldom=st.integers(0, 9))
+    def let_go(self, seldom: int) -> None:
+        if self.held is None and seldom != 7:
+            return
         self.breaker.release("ann", self.now)
         self.held, self.failed = None, []
         self.follow()
