@@ -154,6 +154,9 @@ def test_levels_anywhere_give_the_same_book(changes: list[tuple[bool, tuple[int,
         assert native.best_ask == pure.best_ask
     assert native.bids() == pure.bids() and native.asks() == pure.asks()
     assert native.bids(3) == pure.bids(3) and native.asks(3) == pure.asks(3)
+    for _, (ticks, _) in changes[:20]:
+        assert native.bids_below(ticks, 4) == pure.bids_below(ticks, 4)
+        assert native.asks_above(ticks, 4) == pure.asks_above(ticks, 4)
     assert (len(native), native.crossed, native.checksum()) == (len(pure), pure.crossed, pure.checksum())
 
 
@@ -165,6 +168,9 @@ def test_a_touch_that_jumps_about_gives_the_same_book(moves: list[tuple[int, int
         for book in (native, pure):
             book.set_bid(100_000 + far + near, lots)
             book.set_ask(300_000 - far - near, lots)
+        for ticks in (0, far, 100_000 + far, 300_000 - far):
+            assert native.bids_below(ticks, 3) == pure.bids_below(ticks, 3)
+            assert native.asks_above(ticks, 3) == pure.asks_above(ticks, 3)
     for book in (native, pure):
         book.load([*pure.bids(), (7, 1), (7, 2), (8, 0)], pure.asks())
     assert native.bids() == pure.bids() and native.asks() == pure.asks()

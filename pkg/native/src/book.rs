@@ -181,10 +181,24 @@ impl Side {
     /// Append the best `count` as (sign * key, lots), best first.
     #[inline]
     pub fn copy_best(&self, count: usize, sign: i64, out: &mut Vec<Level>) {
+        let start = if self.occupied() { Some(self.best) } else { None };
+        self.copy(start, self.far.len(), count, sign, out);
+    }
+
+    /// Append the best `count` of those below `key`, like `copy_best`.
+    pub fn copy_below(&self, key: i64, count: usize, sign: i64, out: &mut Vec<Level>) {
+        let end = key.saturating_sub(self.base);
+        let start = if end > 0 { self.below((end as usize).min(WINDOW) - 1) } else { None };
+        let far = self.far.partition_point(|level| level.0 < key);
+        self.copy(start, far, count, sign, out);
+    }
+
+    #[inline]
+    fn copy(&self, start: Option<usize>, far: usize, count: usize, sign: i64, out: &mut Vec<Level>) {
         let mut left = count;
-        if self.occupied() {
-            let mut at = self.best >> 6;
-            let mut word = self.words[at];
+        if let Some(start) = start {
+            let mut at = start >> 6;
+            let mut word = self.words[at] & (u64::MAX >> (63 - (start & 63)));
             loop {
                 while word != 0 {
                     if left == 0 {
@@ -203,7 +217,7 @@ impl Side {
                 word = self.words[at];
             }
         }
-        out.extend(self.far.iter().rev().take(left).map(|&(key, lots)| (sign * key, lots)));
+        out.extend(self.far[..far].iter().rev().take(left).map(|&(key, lots)| (sign * key, lots)));
     }
 
     #[inline]

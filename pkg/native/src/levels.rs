@@ -57,6 +57,18 @@ impl L2Book {
         self.book.top_asks(count).collect()
     }
 
+    fn bids_below(&self, ticks: i64, count: usize) -> Vec<Level> {
+        let mut found = Vec::new();
+        self.book.bids.copy_below(ticks, count, 1, &mut found);
+        found
+    }
+
+    fn asks_above(&self, ticks: i64, count: usize) -> Vec<Level> {
+        let mut found = Vec::new();
+        self.book.asks.copy_below(-ticks, count, -1, &mut found);
+        found
+    }
+
     fn __len__(&self) -> usize {
         self.book.bids.len() + self.book.asks.len()
     }

@@ -76,6 +76,7 @@ impl Core {
         let outcome = sync.on_diff(diff);
         match outcome {
             Outcome::Applied => {
+                self.silent = false;
                 self.exchange_ns = ids.exchange_ns;
                 self.pending += 1;
                 if self.top_id <= self.sync.last_id {
@@ -107,6 +108,7 @@ impl Core {
             return false;
         }
         (self.top_id, self.top_bid, self.top_ask) = (top.id, top.bid, top.ask);
+        self.silent = false;
         self.exchange_ns = top.exchange_ns;
         self.pending += 1;
         if top.bid.1 != 0 && top.ask.1 != 0 {
@@ -225,16 +227,13 @@ impl Core {
     }
 }
 
-/// The best levels of a side with `top` as their best: what lies before it is gone; a side without lots is empty.
+/// `top` and the best levels behind it: what lies before it is gone; a top without lots says its side is empty.
 fn over(shown: &mut Vec<Level>, side: &Side, top: Level, depth: usize, sign: i64) {
     if top.1 == 0 {
         return;
     }
     shown.push(top);
-    side.copy_best(depth, sign, shown);
-    let covered = shown[1..].partition_point(|level| level.0 * sign >= top.0 * sign);
-    shown.drain(1..1 + covered);
-    shown.truncate(depth);
+    side.copy_below(top.0 * sign, depth.saturating_sub(1), sign, shown);
 }
 
 /// The Python face of a replica.
@@ -363,6 +362,11 @@ impl BookReplica {
     #[getter]
     fn buffered(&self) -> usize {
         self.core.sync.buffered()
+    }
+
+    #[getter]
+    fn trade_id(&self) -> i64 {
+        self.core.trade.id
     }
 
     /// (trade id, ticks, lots, taker's side as a sign, exchange_ns) of the last trade.

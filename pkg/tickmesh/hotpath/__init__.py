@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-INTERFACE = 2
+INTERFACE = 3
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 

@@ -15,11 +15,11 @@ from typing import Any
 
 from aiohttp import web
 
-from tickmesh.book.replica import BookReplica
 from tickmesh.bus.ring import RingWriter
 from tickmesh.domain.errors import DependencyError, MalformedFrameError
 from tickmesh.domain.instrument import Instrument
-from tickmesh.domain.messages import MarkPrice, Trade
+from tickmesh.domain.messages import MarkPrice
+from tickmesh.hotpath import BookReplica
 from tickmesh.observe.admin import json_response
 from tickmesh.services.feed_connection import FeedConnection
 from tickmesh.services.feed_outlet import Outlet
@@ -96,8 +96,8 @@ class Feed:
             instruments = await self._until_stopping(snapshots.instruments())
             if instruments is None:
                 return
-            for symbol, instrument in instruments.items():
-                self._intake.markets[symbol] = self._market(instrument)
+            for instrument in instruments.values():
+                self._intake.add(self._market(instrument))
             connection = self._connection = FeedConnection(
                 self._keys, settings.venue, self._intake, self, service.metrics
             )
@@ -160,8 +160,8 @@ class Feed:
 
     # -- the intake's side ------------------------------------------------------------------------------
 
-    def on_trade(self, trade: Trade) -> None:
-        self._outlet.trade(trade)
+    def on_trade(self, market: Market, mono_ns: int) -> None:
+        self._outlet.trade(market, mono_ns)
 
     def on_mark(self, mark: MarkPrice, mono_ns: int) -> None:
         self._outlet.mark(mark, mono_ns)
@@ -171,7 +171,7 @@ class Feed:
 
     def on_gap(self, market: Market) -> None:
         self._gaps.inc()
-        last_id = market.replica.synchroniser.last_id
+        last_id = market.replica.last_id
         log.warning("%s: gap in the depth sequence after %d; asking for a snapshot", market.symbol, last_id)
 
     def on_needs_snapshot(self, market: Market) -> None:
@@ -200,6 +200,8 @@ class Feed:
         replica = BookReplica(
             self._venue,
             instrument.symbol,
+            tick_size=instrument.tick_size,
+            lot_size=instrument.lot_size,
             depth=keys.book_depth,
             flow_half_life_ns=keys.flow_half_life_ms * 1_000_000,
             volatility_interval_ns=keys.volatility_interval_ms * 1_000_000,
@@ -220,7 +222,7 @@ class Feed:
             self._outlet.resync_clocks()
             self._count()
             self._stale_gauge.set(stale)
-            without = [s for s, m in markets.items() if m.replica.synchroniser.needs_snapshot]
+            without = [s for s, m in markets.items() if m.replica.needs_snapshot]
             if without:
                 health.require("books", f"no depth snapshot is in use for {', '.join(without)}")
             else:
@@ -289,14 +291,14 @@ class Feed:
         if not text.isascii() or not text.isdecimal() or len(text) > 6:
             return json_response({"error": "depth must be a whole number, 0 for the whole book"}, status=400)
         replica, grid = market.replica, market.instrument
-        book, depth = replica.synchroniser.book, int(text)
+        depth = int(text)
         return json_response(
             {
                 "venue": self._venue,
                 "symbol": market.symbol,
-                "update_id": replica.synchroniser.last_id,
+                "update_id": replica.last_id,
                 "stale": replica.stale,
-                "bids": [[str(grid.price(t)), str(grid.qty(q))] for t, q in book.bids(depth)],
-                "asks": [[str(grid.price(t)), str(grid.qty(q))] for t, q in book.asks(depth)],
+                "bids": [[str(grid.price(t)), str(grid.qty(q))] for t, q in replica.bids(depth)],
+                "asks": [[str(grid.price(t)), str(grid.qty(q))] for t, q in replica.asks(depth)],
             }
         )

@@ -17,7 +17,7 @@ from typing import Protocol
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import Severity
 from tickmesh.domain.errors import DependencyError
-from tickmesh.domain.messages import Alert, MarkPrice, Message, Trade, encode
+from tickmesh.domain.messages import Alert, MarkPrice, Message, encode
 from tickmesh.observe.metrics import Metrics
 from tickmesh.ports import Bus, Clock
 from tickmesh.venues.binance_usdm.market_intake import Market
@@ -62,17 +62,20 @@ class Outlet:
 
     # -- in ---------------------------------------------------------------------------------------------
 
-    def trade(self, trade: Trade) -> None:
-        """Publish a trade now, or queue it."""
-        subject = self._subject(subjects.trade, trade.symbol)
-        trade.publish_mono_ns = self._stamp(trade, subject, trade.receive_mono_ns)
-        payload = encode(trade)
+    def trade(self, market: Market, arrived_mono_ns: int) -> None:
+        """Publish the last trade of a market now, or queue it."""
+        subject = self._subject(subjects.trade, market.symbol)
+        offset_ns, mono_ns = self._wall_minus_mono_ns, self._mono_ns()
+        seq = self._seq[subject] = self._seq.get(subject, 0) + 1
+        payload = market.replica.encode_trade(
+            arrived_mono_ns + offset_ns, mono_ns + offset_ns, seq, self._epoch, arrived_mono_ns, mono_ns
+        )
         if self.ring is not None:
             self._to_ring(subject, payload)
         if self._held or not self._to_bus(subject, payload):
             self._hold(subject, payload)
         self._trades.value += 1
-        self._latency.record_ns(self._mono_ns() - trade.receive_mono_ns)
+        self._latency.record_ns(self._mono_ns() - arrived_mono_ns)
 
     def mark(self, mark: MarkPrice, mono_ns: int) -> None:
         """Publish a mark price now; while the bus is away only the newest of a symbol is kept."""
@@ -155,29 +158,31 @@ class Outlet:
     def _book(self, market: Market, to_bus: bool) -> bool:
         """Publish one book; returns whether the bus takes more. What it did not get it is owed: a newer state later."""
         arrived_mono_ns = market.arrived_mono_ns
-        update = market.replica.update()
+        replica = market.replica
+        conflated = replica.pending - 1
         subject = self._subject(subjects.book, market.symbol)
-        update.receive_mono_ns = arrived_mono_ns
-        update.publish_mono_ns = self._stamp(update, subject, arrived_mono_ns)
-        payload = encode(update)
+        offset_ns, mono_ns = self._wall_minus_mono_ns, self._mono_ns()
+        seq = self._seq[subject] = self._seq.get(subject, 0) + 1
+        payload = replica.encode_update(
+            arrived_mono_ns + offset_ns, mono_ns + offset_ns, seq, self._epoch, arrived_mono_ns, mono_ns
+        )
         if self.ring is not None:
             self._to_ring(subject, payload)
         if not to_bus or not self._to_bus(subject, payload):
             to_bus = False
             self._owed[market.symbol] = market
-        self._conflated.value += update.conflated
+        if conflated > 0:
+            self._conflated.value += conflated
         self._books.value += 1
         self._latency.record_ns(self._mono_ns() - arrived_mono_ns)
         return to_bus
 
-    def _stamp(self, message: Message, subject: str, arrived_mono_ns: int) -> int:
+    def _stamp(self, message: Message, subject: str, arrived_mono_ns: int) -> None:
         offset_ns = self._wall_minus_mono_ns
-        mono_ns = self._mono_ns()
         message.receive_ns = arrived_mono_ns + offset_ns
-        message.publish_ns = mono_ns + offset_ns
+        message.publish_ns = self._mono_ns() + offset_ns
         message.seq = self._seq[subject] = self._seq.get(subject, 0) + 1
         message.epoch = self._epoch
-        return mono_ns
 
     def _subject(self, kind: Callable[[str, str], str], symbol: str) -> str:
         subject = self._subjects.get((kind, symbol))

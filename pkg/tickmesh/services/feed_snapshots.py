@@ -73,21 +73,21 @@ class FeedSnapshots:
 
     async def follow(self, market: Market) -> None:
         """Fetch a snapshot of this market whenever it is wanted, until cancelled."""
-        wanted, synchroniser = self._wanted.setdefault(market.symbol, asyncio.Event()), market.replica.synchroniser
+        wanted, replica = self._wanted.setdefault(market.symbol, asyncio.Event()), market.replica
         attempt = 0
         while True:
             await wanted.wait()
             wanted.clear()
             # A snapshot that is older than the stream's first diff is of no use: let one come first, if one comes.
-            await _until(lambda: synchroniser.buffered > 0, _FIRST_DIFF_S)
-            while synchroniser.needs_snapshot:
+            await _until(lambda: replica.buffered > 0, _FIRST_DIFF_S)
+            while replica.needs_snapshot:
                 try:
                     async with self._slots:
                         snapshot = await self._rest.depth(market.symbol, self._keys.snapshot_limit)
                     used = self._use(market, snapshot)
                     attempt = 0
                     self._resyncs.value += used
-                    if not synchroniser.needs_snapshot:
+                    if not replica.needs_snapshot:
                         break
                     wait_s = self._keys.snapshot_interval_s
                 except (DependencyError, MalformedFrameError) as error:

@@ -1,18 +1,27 @@
 """The feed's replica shows what the venue said last, and a trade is neither lost silently nor taken twice."""
 
+from decimal import Decimal
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickmesh.book.replica import BookReplica
-from tickmesh.book.synchroniser import Diff, Outcome
 from tickmesh.book.trade_chain import TradeChain, Verdict
+from tickmesh.hotpath import BookReplica
+from tickmesh.hotpath.pure.synchroniser import Diff, Outcome
 
 MS = 1_000_000
 
 
 def replica(depth: int = 5) -> BookReplica:
     made = BookReplica(
-        "v", "S", depth=depth, flow_half_life_ns=10**9, volatility_interval_ns=10**9, volatility_half_life_ns=10**10
+        "v",
+        "S",
+        tick_size=Decimal(1),
+        lot_size=Decimal(1),
+        depth=depth,
+        flow_half_life_ns=10**9,
+        volatility_interval_ns=10**9,
+        volatility_half_life_ns=10**10,
     )
     made.on_snapshot(10, [(100, 5), (99, 6)], [(101, 7), (103, 8)])
     assert made.on_diff(Diff(11, 12, 10, [(98, 1)], []), MS) is Outcome.APPLIED
@@ -23,11 +32,18 @@ def test_a_top_of_book_overlays_levels_without_entering_the_book() -> None:
     book = replica()
     assert book.on_top(15, (101, 3), (103, 2), 2 * MS)
     assert book.levels() == ([(101, 3), (100, 5), (99, 6), (98, 1)], [(103, 2)])
-    assert book.synchroniser.book.best_bid == (100, 5)
+    assert book.bids(1) == [(100, 5)]
     assert book.behind_top
     book.on_diff(Diff(13, 16, 12, [(101, 4)], [(101, 0)]), 3 * MS)
     assert book.levels() == ([(101, 4), (100, 5), (99, 6), (98, 1)], [(103, 8)])
     assert not book.behind_top
+
+
+def test_a_top_far_behind_the_book_is_followed_by_as_many_levels_as_are_published() -> None:
+    book = replica(depth=2)
+    book.on_diff(Diff(13, 14, 12, [(90, 1), (89, 2), (88, 3)], []), MS)
+    assert book.on_top(15, (91, 4), (101, 7), 2 * MS)
+    assert book.levels()[0] == [(91, 4), (90, 1)]
 
 
 def test_an_older_or_equal_top_of_book_is_refused() -> None:

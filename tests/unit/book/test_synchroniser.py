@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tickmesh.book.synchroniser import Diff, Outcome, Synchroniser
 from tickmesh.hotpath.pure.book import L2Book
 from tickmesh.hotpath.pure.grid import Grid
+from tickmesh.hotpath.pure.synchroniser import Diff, Outcome, Synchroniser
 from tickmesh.venues.binance_usdm.codec_market import DepthFrame, Reply, parse_depth_snapshot, parse_frame
 from tickmesh.venues.capture import Capture, Kind, infer_instruments, rebuild_book
 

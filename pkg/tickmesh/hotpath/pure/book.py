@@ -6,7 +6,7 @@ It takes levels as they are and knows nothing of sequence numbers; ``tickmesh.bo
 from __future__ import annotations
 
 import zlib
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
 
 Level = tuple[int, int]
@@ -72,6 +72,16 @@ class L2Book:
         lots = self._ask_lots
         chosen = self._ask_ticks[:count] if count else self._ask_ticks
         return [(t, lots[t]) for t in chosen]
+
+    def bids_below(self, ticks: int, count: int) -> list[Level]:
+        """The best ``count`` bids below a price, best first."""
+        lots, end = self._bid_lots, bisect_left(self._bid_ticks, ticks)
+        return [(t, lots[t]) for t in reversed(self._bid_ticks[max(0, end - count) : end])]
+
+    def asks_above(self, ticks: int, count: int) -> list[Level]:
+        """The best ``count`` asks above a price, best first."""
+        lots, start = self._ask_lots, bisect_right(self._ask_ticks, ticks)
+        return [(t, lots[t]) for t in self._ask_ticks[start : start + count]]
 
     def __len__(self) -> int:
         return len(self._bid_ticks) + len(self._ask_ticks)

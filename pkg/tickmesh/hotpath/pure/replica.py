@@ -21,7 +21,8 @@ from tickmesh.hotpath.pure.synchroniser import Diff, Outcome, Synchroniser
 
 
 class BookReplica:
-    """Owned by one task. ``pending`` counts changes since the last ``update``; ``silent`` is set from outside."""
+    """Owned by one task. ``pending`` counts changes since the last ``update``; ``silent`` is set from
+    outside and ends with the next change."""
 
     def __init__(
         self,
@@ -80,6 +81,11 @@ class BookReplica:
         return self._synchroniser.buffered
 
     @property
+    def trade_id(self) -> int:
+        """Id of the last trade."""
+        return self._trade.trade_id
+
+    @property
     def last_trade(self) -> tuple[int, int, int, int, int]:
         """(trade id, ticks, lots, taker's side as a sign, exchange_ns) of the last trade."""
         trade = self._trade
@@ -100,6 +106,7 @@ class BookReplica:
         synchroniser = self._synchroniser
         outcome = synchroniser.on_diff(diff)
         if outcome is Outcome.APPLIED:
+            self.silent = False
             self.exchange_ns = exchange_ns
             self.pending += 1
             if self._top_id <= synchroniser.last_id:
@@ -129,6 +136,7 @@ class BookReplica:
         if update_id <= self._top_id or not synchroniser.synchronised or update_id <= synchroniser.last_id:
             return False
         self._top_id, self._top_bid, self._top_ask = update_id, bid, ask
+        self.silent = False
         self.exchange_ns = exchange_ns
         self.pending += 1
         if bid[1] and ask[1]:
@@ -149,11 +157,14 @@ class BookReplica:
     def levels(self) -> tuple[list[Level], list[Level]]:
         """Best levels of both sides with the newer top over them, at most ``depth`` each."""
         book, depth = self._synchroniser.book, self._depth
-        bids, asks = book.bids(depth), book.asks(depth)
-        if self.behind_top:
-            bids = _over(bids, self._top_bid, 1, depth)
-            asks = _over(asks, self._top_ask, -1, depth)
-        return bids, asks
+        if not self.behind_top:
+            return book.bids(depth), book.asks(depth)
+        # What lies before the top is gone, by the venue's own word; a top without lots says that its side is empty.
+        bid, ask = self._top_bid, self._top_ask
+        return (
+            [bid, *book.bids_below(bid[0], depth - 1)] if bid[1] else [],
+            [ask, *book.asks_above(ask[0], depth - 1)] if ask[1] else [],
+        )
 
     def bids(self, count: int = 0) -> list[Level]:
         """The book's best ``count`` bids without the overlay; 0 for all."""
@@ -232,15 +243,3 @@ class BookReplica:
         self._top_id = 0
         self._flow.reset()
         self._volatility.reset()
-
-
-def _over(levels: list[Level], top: Level, sign: int, depth: int) -> list[Level]:
-    """``levels`` with ``top`` as their best: what lies before it is gone, by the venue's own word."""
-    ticks, lots = top
-    if not lots:
-        return []  # the venue says that this side is empty
-    if levels and levels[0][0] == ticks:
-        levels[0] = top
-        return levels
-    edge = ticks * sign
-    return [top, *(level for level in levels if level[0] * sign < edge)][:depth]

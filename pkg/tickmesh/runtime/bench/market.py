@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from tickmesh.book.replica import BookReplica
-from tickmesh.domain.messages import MarkPrice, Trade
+from tickmesh.domain.messages import MarkPrice
+from tickmesh.hotpath.pure.market import Market as PureHotMarket
+from tickmesh.hotpath.pure.replica import BookReplica
 from tickmesh.runtime.bench import rivals
 from tickmesh.runtime.bench.frames import Frames
 from tickmesh.runtime.bench.result import Result, from_ns
@@ -31,9 +32,9 @@ def timed(step: Callable[[bytes], object], frames: Sequence[bytes]) -> list[int]
 class _Sink:
     """Takes what the feed would publish and does nothing with it; a frame that is refused ends the benchmark."""
 
-    def on_trade(self, trade: Trade) -> None: ...
+    def on_trade(self, market: Market, mono_ns: int) -> None: ...
 
-    def on_mark(self, mark: MarkPrice) -> None: ...
+    def on_mark(self, mark: MarkPrice, mono_ns: int) -> None: ...
 
     def on_dirty(self, market: Market) -> None: ...
 
@@ -57,13 +58,15 @@ class PurePath:
             BookReplica(
                 "binance",
                 instrument.symbol,
+                tick_size=instrument.tick_size,
+                lot_size=instrument.lot_size,
                 depth=keys.book_depth,
                 flow_half_life_ns=1_000_000_000,
                 volatility_interval_ns=1_000_000_000,
                 volatility_half_life_ns=60_000_000_000,
             ),
         )
-        self._intake = MarketIntake("binance", {instrument.symbol: self._market}, _Sink())
+        self._intake = MarketIntake("binance", {instrument.symbol: self._market}, _Sink(), hot_market=PureHotMarket)
         snapshot = parse_depth_snapshot(frames.snapshot)
         # A message older than the snapshot is dropped by the rules, so the measured stream may start at its beginning.
         for raw in frames.depth:

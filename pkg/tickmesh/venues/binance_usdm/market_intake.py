@@ -12,21 +12,18 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
-from tickmesh.book.replica import BookReplica
-from tickmesh.book.synchroniser import Diff, Outcome
+from tickmesh import hotpath
 from tickmesh.book.trade_chain import TradeChain, Verdict
-from tickmesh.domain.enums import Side
 from tickmesh.domain.errors import MalformedFrameError, NotFiniteError, OffGridError
 from tickmesh.domain.instrument import Instrument
-from tickmesh.domain.messages import MarkPrice, Trade
-from tickmesh.hotpath.pure.grid import Grid
+from tickmesh.domain.messages import MarkPrice
+from tickmesh.hotpath import APPLIED, GAP, OLD, OTHER, TOP, TRADE, BookReplica
 from tickmesh.venues.binance_usdm.codec_market import (
     AggTradeFrame,
     BookTickerFrame,
     DepthFrame,
     DepthSnapshot,
     KlineFrame,
-    MarketFrame,
     MarkPriceFrame,
     Reply,
     TradeFrame,
@@ -60,8 +57,8 @@ class Market:
         self.symbol = instrument.symbol
         self.replica = replica
         self.chain = TradeChain()
-        self.ticks = Grid(instrument.tick_size, "price", self.symbol).units
-        self.lots = Grid(instrument.lot_size, "quantity", self.symbol).units
+        self.ticks = replica.prices.units
+        self.lots = replica.quantities.units
         self.dirty = False
         self.arrived_mono_ns = 0
         self.seen_mono_ns = 0
@@ -72,7 +69,9 @@ class Market:
 class Sink(Protocol):
     """Who takes what comes out; called in the middle of a batch, must not raise."""
 
-    def on_trade(self, trade: Trade) -> None: ...
+    def on_trade(self, market: Market, mono_ns: int) -> None:
+        """``market.replica`` has the trade."""
+        ...
 
     def on_mark(self, mark: MarkPrice, mono_ns: int) -> None: ...
 
@@ -90,8 +89,16 @@ class Sink(Protocol):
 class MarketIntake:
     """Owned by one task. ``events`` counts the well-formed market frames of our symbols."""
 
-    def __init__(self, venue: str, markets: Mapping[str, Market], sink: Sink) -> None:
-        self.markets = dict(markets)
+    def __init__(
+        self,
+        venue: str,
+        markets: Mapping[str, Market],
+        sink: Sink,
+        *,
+        hot_market: Callable[[], hotpath.Market] = hotpath.Market,
+    ) -> None:
+        """``hot_market`` makes the half that the markets' replicas belong to."""
+        self.markets: dict[str, Market] = {}
         self.events = 0
         self.other_symbols = 0
         self.missing_trades = 0
@@ -99,29 +106,38 @@ class MarketIntake:
         self.late_trades = 0
         self._venue = venue
         self._sink = sink
+        self._hot = hot_market()
+        self._numbered: list[Market] = []
         self._take: dict[type[Any], Callable[[Any, Market, int], None]] = {
-            BookTickerFrame: self._top,
-            TradeFrame: self._trade,
-            DepthFrame: self._depth,
             AggTradeFrame: self._agg_trade,
             MarkPriceFrame: self._mark,
+            TradeFrame: self._booking,
+            DepthFrame: _nothing,
+            BookTickerFrame: _nothing,
             KlineFrame: _nothing,
         }
+        for market in markets.values():
+            self.add(market)
+
+    def add(self, market: Market) -> None:
+        """Follow a symbol."""
+        number = self._hot.add(market.replica)
+        self.markets[market.symbol] = market
+        self._numbered[number:] = [market, *self._numbered[number + 1 :]]
 
     def on_frame(self, frame: bytes, mono_ns: int) -> None:
         """Take one frame that arrived at ``mono_ns``."""
+        hot = self._hot
         market: Market | None = None
         try:
-            message = parse_frame(frame)
-            take = self._take.get(type(message))
-            if take is None:
-                self._answer(message, frame)
-                return
-            market = self.markets.get(message.s)  # type: ignore[union-attr]
-            if market is None:
-                self.other_symbols += 1
-                return
-            take(message, market, mono_ns)
+            outcome = hot.on_frame(frame)
+            if outcome == OTHER:
+                market = self._rest(frame, mono_ns)
+                if market is None:
+                    return
+            else:
+                market = self._numbered[hot.last]
+                self._taken(outcome, market, mono_ns)
         except (MalformedFrameError, OffGridError, NotFiniteError) as error:
             self._sink.on_malformed(error, frame)
             return
@@ -129,11 +145,44 @@ class MarketIntake:
             # A mistake of ours with this one frame must not end the market data of every symbol. It is reported
             # like a malformed frame, and the book that it may have left half changed is begun again.
             self._sink.on_malformed(error, frame)
+            if market is None and hot.last >= 0:
+                market = self._numbered[hot.last]
             if market is not None:
                 self.restart(market, mono_ns)
             return
         self.events += 1
         market.seen_mono_ns = mono_ns
+
+    def _taken(self, outcome: int, market: Market, mono_ns: int) -> None:
+        if outcome == TRADE:
+            if self._accept(market, market.replica.trade_id):
+                self._sink.on_trade(market, mono_ns)
+        elif outcome in (TOP, APPLIED):
+            if outcome == APPLIED:
+                market.depth_mono_ns = mono_ns
+            if not market.dirty:
+                self._changed(market, mono_ns)
+        elif outcome == GAP:
+            self._changed(market, mono_ns)
+            self._sink.on_gap(market)
+            self._sink.on_needs_snapshot(market)
+        elif outcome == OLD and market.replica.silent:
+            # It speaks again, but only of the past: its numbers began anew while we were not looking.
+            self.restart(market, mono_ns)
+
+    def _rest(self, frame: bytes, mono_ns: int) -> Market | None:
+        """What is not for the hot path; returns the market of a well-formed frame."""
+        message = parse_frame(frame)
+        if isinstance(message, Reply):
+            if message.error is not None:
+                raise MalformedFrameError("subscription", f"the venue refused it: {message.error}")
+            return None
+        market = self.markets.get(message.s)
+        if market is None:
+            self.other_symbols += 1
+            return None
+        self._take[type(message)](message, market, mono_ns)
+        return market
 
     def on_snapshot(self, market: Market, snapshot: DepthSnapshot, mono_ns: int) -> bool:
         """Take a REST answer; False when it is older than what is buffered: ask again.
@@ -148,11 +197,11 @@ class MarketIntake:
         except (OffGridError, NotFiniteError) as error:
             raise MalformedFrameError("depth snapshot", str(error)) from error
         replica = market.replica
-        was = replica.synchroniser.synchronised
+        was = replica.synchronised
         used = replica.on_snapshot(snapshot.lastUpdateId, bids, asks, snapshot.E * _MS)
-        if replica.synchroniser.synchronised and not was:
+        if replica.synchronised and not was:
             self._changed(market, mono_ns)
-        if replica.synchroniser.needs_snapshot:
+        if replica.needs_snapshot:
             self._sink.on_needs_snapshot(market)
         return used
 
@@ -187,7 +236,7 @@ class MarketIntake:
         stale = 0
         for market in self.markets.values():
             replica = market.replica
-            if replica.synchroniser.synchronised:
+            if replica.synchronised:
                 oldest_ns = mono_ns - stale_after_ns
                 if market.seen_mono_ns < oldest_ns and not replica.silent:
                     replica.silent = True
@@ -203,71 +252,17 @@ class MarketIntake:
             market.arrived_mono_ns = mono_ns
             self._sink.on_dirty(market)
 
-    def _top(self, m: BookTickerFrame, market: Market, mono_ns: int) -> None:
-        ticks, lots = market.ticks, market.lots
-        replica = market.replica
-        if replica.on_top(m.u, (ticks(m.b), lots(m.B)), (ticks(m.a), lots(m.A)), m.E * _MS):
-            replica.silent = False
-            if not market.dirty:
-                self._changed(market, mono_ns)
-
-    def _depth(self, m: DepthFrame, market: Market, mono_ns: int) -> None:
-        ticks, lots = market.ticks, market.lots
-        bids = [(ticks(p), lots(q)) for p, q in m.b]
-        asks = [(ticks(p), lots(q)) for p, q in m.a]
-        replica = market.replica
-        outcome = replica.on_diff(Diff(m.U, m.u, m.pu, bids, asks), m.E * _MS)
-        if outcome is Outcome.APPLIED:
-            market.depth_mono_ns = mono_ns
-            replica.silent = False
-            if not market.dirty:
-                self._changed(market, mono_ns)
-        elif outcome is Outcome.GAP:
-            self._changed(market, mono_ns)
-            self._sink.on_gap(market)
-            self._sink.on_needs_snapshot(market)
-        elif outcome is Outcome.OLD and replica.silent:
-            # It speaks again, but only of the past: its numbers began anew while we were not looking.
-            self.restart(market, mono_ns)
-
-    def _trade(self, m: TradeFrame, market: Market, mono_ns: int) -> None:
-        if m.X and m.X != "MARKET":
-            self._accept(market, m.t)  # an insurance fund or ADL booking: part of the numbering, not of the market
-            return
-        ticks, lots = market.ticks(m.p), market.lots(m.q)
-        if not ticks or not lots:
-            raise NotFiniteError("price and quantity of a trade", f"{m.p} and {m.q}")
-        if self._accept(market, m.t):
-            self._sink.on_trade(
-                Trade(
-                    exchange_ns=m.E * _MS,
-                    venue=self._venue,
-                    symbol=market.symbol,
-                    trade_id=m.t,
-                    price_ticks=ticks,
-                    qty_lots=lots,
-                    taker_side=Side.SELL if m.m else Side.BUY,
-                    receive_mono_ns=mono_ns,
-                )
-            )
+    def _booking(self, m: TradeFrame, market: Market, mono_ns: int) -> None:
+        """An insurance fund or ADL booking: part of the numbering, not of the market."""
+        self._accept(market, m.t)
 
     def _agg_trade(self, m: AggTradeFrame, market: Market, mono_ns: int) -> None:
         ticks, lots = market.ticks(m.p), market.lots(m.q)
         if not ticks or not lots:
             raise NotFiniteError("price and quantity of a trade", f"{m.p} and {m.q}")
         if self._accept(market, m.a):
-            self._sink.on_trade(
-                Trade(
-                    exchange_ns=m.E * _MS,
-                    venue=self._venue,
-                    symbol=market.symbol,
-                    trade_id=m.a,
-                    price_ticks=ticks,
-                    qty_lots=lots,
-                    taker_side=Side.SELL if m.m else Side.BUY,
-                    receive_mono_ns=mono_ns,
-                )
-            )
+            market.replica.on_trade(m.a, ticks, lots, -1 if m.m else 1, m.E * _MS)
+            self._sink.on_trade(market, mono_ns)
 
     def _accept(self, market: Market, trade_id: int) -> bool:
         chain = market.chain
@@ -299,10 +294,6 @@ class MarketIntake:
         )
         market.mark_ns = exchange_ns
         self._sink.on_mark(mark, mono_ns)
-
-    def _answer(self, message: MarketFrame | Reply, frame: bytes) -> None:
-        if isinstance(message, Reply) and message.error is not None:
-            raise MalformedFrameError("subscription", f"the venue refused it: {message.error}")
 
 
 def _nothing(message: object, market: Market, mono_ns: int) -> None:

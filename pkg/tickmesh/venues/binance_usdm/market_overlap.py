@@ -44,8 +44,7 @@ class Overlap:
         """Whether every book has reached the point where this connection's diffs begin."""
         markets = self._intake.markets
         return len(self._first) == len(markets) and all(
-            markets[symbol].replica.synchroniser.synchronised
-            and markets[symbol].replica.synchroniser.last_id >= previous_id
+            markets[symbol].replica.synchronised and markets[symbol].replica.last_id >= previous_id
             for symbol, previous_id in self._first.items()
         )
 
