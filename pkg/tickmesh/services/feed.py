@@ -8,6 +8,7 @@ at ``GET /book/{symbol}``. A book that is not known to be right is published as 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections import deque
 from collections.abc import Coroutine
@@ -101,6 +102,8 @@ class Feed:
             connection = self._connection = FeedConnection(
                 self._keys, settings.venue, self._intake, self, service.metrics
             )
+            gc.collect()
+            gc.freeze()  # what start-up made stays; a full collection over it would hold up the market for 20 ms
             service.health.set_started()
             log.info("following %s of %s", ", ".join(instruments), self._venue)
             await self._work_until_stopping(
