@@ -295,7 +295,7 @@ async def test_repeating_a_durable_publication_stores_it_once(tmp_path: Path) ->
         await bus.close()
 
 
-async def test_a_full_stream_and_a_full_store_are_one_clear_sentence(tmp_path: Path) -> None:
+async def test_a_full_stream_is_one_clear_sentence(tmp_path: Path) -> None:
     async with server(tmp_path) as s:
         bus = await NatsBus.connect(s.url, name="a")
         config = StreamConfig(name="TINY", subjects=["tiny.>"], max_bytes=1000, discard=DiscardPolicy.NEW)
@@ -304,6 +304,30 @@ async def test_a_full_stream_and_a_full_store_are_one_clear_sentence(tmp_path: P
             for n in range(20):
                 await bus.publish_durable("tiny.a", b"x" * 100, message_id=str(n))
         await bus.close()
+
+
+async def test_a_store_without_room_is_one_clear_sentence(tmp_path: Path) -> None:
+    port = free_ports(1)[0]
+    config = tmp_path / "small.conf"
+    config.write_text(
+        f"host: 127.0.0.1\nport: {port}\n"
+        f'jetstream {{ store_dir: "{tmp_path / "js"}", max_file_store: 200KB, max_memory_store: 1MB }}\n'
+    )
+    child = Child("nats", [str(Path(sys.executable).parent / "nats-server"), "-c", str(config)], log_dir=tmp_path,
+                  env=dict(os.environ))  # fmt: skip
+    await child.start()
+    try:
+        url = f"nats://127.0.0.1:{port}"
+        with pytest.raises(DependencyError, match=r"JetStream .*; raise max_\w+"):
+            await NatsBus.connect(url, name="a", connect_timeout_s=2)
+        bus = await NatsBus.connect(url, name="a", apply_layout=False)
+        await bus.jetstream.add_stream(StreamConfig(name="UNBOUND", subjects=["u.>"]))
+        with pytest.raises(DependencyError, match=r"u\.a was not stored: JetStream .*max_file_store"):
+            for n in range(100):
+                await bus.publish_durable("u.a", b"x" * 10_000, message_id=str(n))
+        await bus.close()
+    finally:
+        await child.stop()
 
 
 async def test_request_and_answer_and_nobody_there(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ class NatsBus:
         self._reply_number = 0
         self._told: dict[str, float] = {}
         self._closing = False
+        self._said_lost = 0
         self.handler_errors = 0
         self.dropped = 0
 
@@ -100,6 +101,7 @@ class NatsBus:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + connect_timeout_s
+        told = ""
         while True:
             client = DirectClient()
             js = client.jetstream(timeout=5)
@@ -113,11 +115,12 @@ class NatsBus:
                 await bus._open_replies()
                 return bus
             except (*_NATS_ERRORS, APIError) as error:
+                if isinstance(error, APIError) or not told:
+                    told = explain(error)  # what a server said beats that the last attempt ran out of time
+                bus._closing = True
                 await asyncio.gather(client.close(), return_exceptions=True)
                 if loop.time() >= deadline:
-                    raise DependencyError(
-                        "nats", f"no NATS server with JetStream answers at {url} ({explain(error)})"
-                    ) from error
+                    raise DependencyError("nats", f"no NATS server with JetStream answers at {url} ({told})") from error
                 await asyncio.sleep(0.2)
 
     def _options(
@@ -132,7 +135,11 @@ class NatsBus:
             self._tell("disconnected", f"nats: disconnected from {url}; reconnecting, publications wait in memory")
 
         async def on_reconnect() -> None:
-            log.info("nats: reconnected to %s", url)
+            lost, self._said_lost = self._client.lost_bytes - self._said_lost, self._client.lost_bytes
+            if lost:
+                log.warning("nats: reconnected to %s; %d bytes or more of publications were lost on the way", url, lost)
+            else:
+                log.info("nats: reconnected to %s", url)
             for listener in list(self._client.on_reconnect):
                 listener()
             if apply_layout:
