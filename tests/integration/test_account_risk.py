@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
-from desk import S, desk
+from desk import Desk, S, desk
 
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import OrderState
-from tickmesh.domain.messages import Control, FillEvent, OrderEvent, encode
+from tickmesh.domain.messages import Audit, Control, FillEvent, OrderEvent, decode, encode
 from tickmesh.runtime.child import Child
 
 
@@ -266,3 +267,51 @@ async def test_rejections_and_a_person_halt_and_resume(tmp_path: Path) -> None:
         kill(risk)
         await d.until(lambda: risk.restarts == 1 and len((d.get("risk", "/halts") or {}).get("halts", [])) == 1)
         assert d.get("risk", "/halts")["halts"][0]["actor"] == "ann"
+
+
+async def tickmesh(d: Desk, *arguments: str) -> tuple[int, str]:
+    """The command as a person types it: exit code and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tickmesh.runtime.cli", *arguments, env=d.env,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await asyncio.wait_for(process.communicate(), 30)
+    return process.returncode or 0, output.decode()
+
+
+async def test_a_person_changes_limits_and_holds_breakers_on_the_command_line(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.start("account")
+        risk = await d.start("risk")
+        assert await risk.wait_ready(30)
+        await d.trade("BUY", "0.1")
+        await d.until(lambda: d.lots == 100 and d.snapshots[-1].exposure > 1000)
+        for bad in ("max_exposure=1", "max_exposure_notional=NaN", "max_open_orders=few", "nonsense", "max_leverage=0"):
+            code, said = await tickmesh(d, "limits", "--set", bad)
+            assert code == 2 and said.count("\n") == 1, said
+        code, said = await tickmesh(d, "limits", "--account", "default", "--set", "max_leverage=5")
+        assert code == 0, said
+        code, said = await tickmesh(d, "limits", "--set", "max_exposure_notional=100", "--actor", "ann")
+        assert code == 0, said
+        await d.until(lambda: any(c.verb == "halt" and c.arguments["kind"] == "exposure" for c in d.controls))
+        shown = (await tickmesh(d, "limits"))[1].splitlines()
+        lines = {line.split()[0]: line.split()[1:] for line in shown}
+        assert lines["max_exposure_notional"] == ["100", "limits/main"]
+        assert lines["max_leverage"] == ["5", "limits/default"] and lines["collar_bps"] == ["50", "built", "in"]
+        assert (await tickmesh(d, "limits", "--unset", "max_exposure_notional"))[0] == 0
+        assert "500000" in (await tickmesh(d, "limits", "--json"))[1]
+        audits = [decode(Audit, p) async for s, p, _ in d.bus.replay("AUDIT") if s == "audit.cli"]
+        assert [a.actor for a in audits].count("ann") == 1 and len(audits) == 3
+        assert (await tickmesh(d, "breakers", "--hold", "nobody=Open"))[0] == 2
+        assert (await tickmesh(d, "breakers", "--hold", "venue-rest-account=Open"))[0] == 0
+        await d.until(lambda: not (d.get("account", "/readyz") or {}).get("ready"))
+        assert "Open (held)" in (await tickmesh(d, "breakers"))[1]
+        assert (await tickmesh(d, "breakers", "--release", "venue-rest-account"))[0] == 0
+        await d.until(lambda: (d.get("account", "/readyz") or {}).get("ready"))
+
+
+async def test_the_command_line_says_what_to_do_when_nats_is_away(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.nats.stop()
+        code, said = await tickmesh(d, "limits")
+        assert code == 1 and said.splitlines()[-1].startswith("tickmesh: no NATS server"), said

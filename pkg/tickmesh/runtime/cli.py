@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     status.add_argument("--watch", action="store_true", help="again every second")
     status.add_argument("--url", help="gateway to ask (default: the configured one)")
     _add_commands(commands)
+    _add_risk_commands(commands)
     config = commands.add_parser("config", help="every configuration key, its unit, range, default, reason and value")
     config.add_argument("only", nargs="?", default="", metavar="WORD", help="only keys whose name contains this")
     config.add_argument("--yaml", action="store_true", help="print a configuration file")
@@ -82,6 +83,21 @@ def _add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         command.add_argument("--url", help="gateway to ask (default: the configured one)")
         if name == "resume":
             command.add_argument("--confirm", metavar="WORD", help="second step: the word that the first step printed")
+
+
+def _add_risk_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    limits = commands.add_parser("limits", help="risk limits that hold now; --set changes one without a restart")
+    limits.add_argument("--account", default="", help="account, or default for all (default: the configured one)")
+    limits.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="also symbols.BTCUSDT.max_order_qty=1"
+    )
+    limits.add_argument("--unset", action="append", default=[], metavar="NAME", help="back to what is below it")
+    breakers = commands.add_parser("breakers", help="circuit breakers; --hold and --release by hand")
+    breakers.add_argument("--hold", metavar="NAME=Open|Closed", help="keep it so until it is released")
+    breakers.add_argument("--release", metavar="NAME", help="let it judge by itself again")
+    for command in (limits, breakers):
+        command.add_argument("--json", action="store_true", help="print as JSON")
+        command.add_argument("--actor", help="who you are (default: user@machine)")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -127,6 +143,10 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         from tickmesh.console.control import run as control
 
         return control(arguments)
+    if arguments.command in ("limits", "breakers"):
+        from tickmesh.runtime.risk_command import run as risk
+
+        return risk(arguments)
     if arguments.command == "bench":
         from tickmesh.runtime.bench.suite import main as bench
 
