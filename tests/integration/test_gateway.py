@@ -37,6 +37,7 @@ LISTS: dict[str, Any] = {
     f"{BASE}/orders/pending/ids": list[str],
     f"{BASE}/fills": list[view.FillView],
     f"{BASE}/signals": list[view.SignalView],
+    f"{BASE}/strategies": list[view.StrategyView],
     f"{BASE}/alerts": list[view.AlertView],
     f"{BASE}/batch/snapshot": view.Snapshot,
     "/api/v1/live": view.Live,

@@ -38,12 +38,14 @@ from tickmesh.gateway.view import (
     PositionView,
     PriceView,
     SignalView,
+    StrategyView,
 )
 
 _MAX_ORDERS = 20_000
 _MAX_FILL_IDS = 100_000
 _MAX_RECENT = 500
 _MAX_HISTORY = 64
+_MAX_STRATEGIES = 1_000
 _MAX_CONTROLS = 10_000
 _HALTS = {"halt": RiskState.HALTED, "reduce": RiskState.REDUCING}
 """Strongest first."""
@@ -52,6 +54,21 @@ _RANK = {
     OrderState.SUBMITTED: 4, OrderState.PARTIALLY_FILLED: 5, OrderState.EXPIRED: 6, OrderState.REJECTED: 6,
     OrderState.CANCELED: 6, OrderState.FILLED: 7,
 }  # fmt: skip
+
+
+class _Done(msgspec.Struct):
+    """Sums over a strategy's fills."""
+
+    fills: int = 0
+    maker_fills: int = 0
+    realized_pnl: Decimal = Decimal(0)
+    commission: Decimal = Decimal(0)
+
+    def add(self, fill: FillEvent) -> None:
+        self.fills += 1
+        self.maker_fills += fill.maker
+        self.realized_pnl += fill.realized_pnl
+        self.commission += fill.commission
 
 
 class Replica:
@@ -68,6 +85,7 @@ class Replica:
         self.maker_count = 0
         self.stages = Stages()
         self.decode_errors = 0
+        self._done: dict[str, _Done] = {}
         self._by_state: Counter[OrderState] = Counter()
         self._signals: deque[SignalMessage] = deque(maxlen=_MAX_RECENT)
         self._alerts: OrderedDict[tuple[int, str, str], Alert] = OrderedDict()
@@ -136,6 +154,11 @@ class Replica:
             self._fill_ids.popitem(last=False)
         self.fill_count += 1
         self.maker_count += fill.maker
+        done = self._done.get(fill.strategy)
+        if done is None and len(self._done) < _MAX_STRATEGIES:
+            done = self._done[fill.strategy] = _Done()
+        if done is not None:
+            done.add(fill)
         self.fills.append(fill)
 
     def _on_account(self, snapshot: AccountSnapshot) -> None:
@@ -187,6 +210,23 @@ class Replica:
     def signals(self) -> list[SignalView]:
         """Newest first."""
         return [shape.signal(message) for message in reversed(self._signals)]
+
+    def strategies(self) -> list[StrategyView]:
+        """By name; a strategy is known once it has an order open or a fill."""
+        open_by = Counter(event.strategy for event in self.open_orders.values())
+        return [self._strategy(name, open_by[name]) for name in sorted(self._done.keys() | open_by.keys())]
+
+    def _strategy(self, name: str, open_orders: int) -> StrategyView:
+        done = self._done.get(name, _Done())
+        return StrategyView(
+            strategy=name or "external",
+            open_orders=open_orders,
+            fills=done.fills,
+            maker_fills=done.maker_fills,
+            realized_pnl=done.realized_pnl,
+            commission=done.commission,
+            net_pnl=done.realized_pnl - done.commission,
+        )
 
     def alerts(self, limit: int = _MAX_RECENT) -> list[AlertView]:
         """Newest first."""

@@ -155,6 +155,18 @@ class SignalView(View, frozen=True):
     at_ns: int
 
 
+class StrategyView(View, frozen=True):
+    """What a strategy has done, from its fills; ``net_pnl`` is realized less commission, without open positions."""
+
+    strategy: str
+    open_orders: int
+    fills: int
+    maker_fills: int
+    realized_pnl: Decimal
+    commission: Decimal
+    net_pnl: Decimal
+
+
 class AlertView(View, frozen=True):
     """Something a person should know."""
 
@@ -261,6 +273,7 @@ class State(View, frozen=True):
     accounts: dict[str, AccountView]
     orders: dict[str, OrderView]
     fills: dict[str, FillView]
+    strategies: dict[str, StrategyView]
     latency_us: dict[str, Quantiles]
     services: dict[str, ServiceView]
     halts: dict[str, HaltView]

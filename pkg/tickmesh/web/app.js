@@ -47,6 +47,7 @@ function draw() {
   panel.tabs(state, chosen);
   panel.ladder(price, orders);
   panel.positions(state);
+  panel.strategies(state);
   panel.openOrders(state);
   panel.recentFills(state);
   panel.stages(state);

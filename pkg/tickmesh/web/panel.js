@@ -102,6 +102,13 @@ export function positions(state) {
   table($("positions"), "Positions", head("Symbol", "Quantity", "Entry", ["Mark", "wide"], "Open P&L", "Realised", ["Leverage", "wide"]), rows, "flat: no position is open");
 }
 
+export function strategies(state) {
+  const rows = Object.values(state.strategies).sort((a, b) => (a.strategy < b.strategy ? -1 : 1)).map((s) => [
+    cell(s.strategy), cell(s.open_orders), cell(s.fills), cell(s.fills ? `${Math.round((100 * s.maker_fills) / s.fills)} %` : "–", "wide"),
+    cell(money(s.realized_pnl), tone(s.realized_pnl)), cell(money(-s.commission), "wide dim"), cell(money(s.net_pnl), tone(s.net_pnl))]);
+  table($("strategies"), "Strategies", head("Strategy", "Open", "Fills", ["Maker", "wide"], "Realised", ["Fees", "wide"], "Net"), rows, "no strategy has traded yet");
+}
+
 export function openOrders(state) {
   const rows = Object.values(state.orders).sort((a, b) => b.updated_ns - a.updated_ns).map((o) => [
     cell(o.symbol), side(o.side), cell(o.price === null ? "–" : grouped(o.price, decimals(o.price))), cell(trim(o.quantity)), cell(trim(o.filled), "wide"),

@@ -41,7 +41,9 @@ def messages() -> list[tuple[str, bytes]]:
 
 def picture(replica: Replica) -> object:
     orders = {e.client_order_id: (e.state, e.cum_lots) for e in replica.orders.values()}
-    return orders, replica.fill_count, replica.maker_count, replica.order_counts(), replica.stages.quantiles_us(1)
+    assert sum(s.fills for s in replica.strategies()) == replica.fill_count
+    counts = replica.fill_count, replica.maker_count, replica.order_counts()
+    return orders, replica.strategies(), counts, replica.stages.quantiles_us(1)
 
 
 @given(st.permutations(messages() + messages()[:9]))
