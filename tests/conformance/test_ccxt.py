@@ -168,3 +168,26 @@ def test_settings_of_the_account_are_read_and_changed(client: Any) -> None:
     assert client.fetch_trading_fee(SYMBOL)["maker"] == 0.0002
     assert client.fetch_leverage_tiers([SYMBOL])[SYMBOL][0]["maxLeverage"] == 125
     assert client.fetch_funding_history(SYMBOL) == []
+
+
+def test_isolated_margin_and_hedge_mode_trade(client: Any) -> None:
+    client.set_margin_mode("isolated", SYMBOL)
+    client.create_order(SYMBOL, "market", "buy", 0.02)
+    before = client.fetch_positions([SYMBOL])[0]
+    assert before["marginMode"] == "isolated" and before["collateral"] > 0
+    client.add_margin(SYMBOL, 100)
+    after = client.fetch_positions([SYMBOL])[0]
+    assert after["collateral"] > before["collateral"] + 50
+    assert after["liquidationPrice"] < before["liquidationPrice"] - 1000
+    with pytest.raises(ccxt.ExchangeError, match="-4048"):
+        client.set_margin_mode("cross", SYMBOL)
+    client.create_order(SYMBOL, "market", "sell", 0.02, None, {"reduceOnly": True})
+    client.set_margin_mode("cross", SYMBOL)
+    client.set_position_mode(True)
+    client.create_order(SYMBOL, "market", "buy", 0.02, None, {"positionSide": "LONG"})
+    client.create_order(SYMBOL, "market", "sell", 0.01, None, {"positionSide": "SHORT"})
+    held = {p["side"]: p["contracts"] for p in client.fetch_positions([SYMBOL]) if p["contracts"]}
+    assert held == {"long": 0.02, "short": 0.01}
+    client.create_order(SYMBOL, "market", "sell", 0.02, None, {"positionSide": "LONG"})
+    client.create_order(SYMBOL, "market", "buy", 0.01, None, {"positionSide": "SHORT"})
+    client.set_position_mode(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal as D
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,11 +60,13 @@ def step(exchange: Exchange, now: int, action: str, who: str, side: Side, offset
 
 
 @settings(max_examples=120, deadline=None, print_blob=True)
-@given(st.lists(STEP, max_size=40))
+@given(st.lists(STEP, max_size=40), st.booleans())
 def test_cash_and_lots_are_conserved_and_the_book_never_crosses(
-    steps: list[tuple[str, str, Side, int, int, Stp]],
+    steps: list[tuple[str, str, Side, int, int, Stp]], isolated: bool
 ) -> None:
     exchange = venue()
+    if isolated:
+        exchange.set_margin_type("a", S, "ISOLATED", 1)
     for now, parts in enumerate(steps, 2):
         try:
             step(exchange, now, *parts)
@@ -72,6 +75,8 @@ def test_cash_and_lots_are_conserved_and_the_book_never_crosses(
         ledgers = list(exchange.ledgers.values())
         cost = sum((p.cost for ledger in ledgers for p in ledger.positions.values()), D(0))
         assert total_wallet(ledgers) - cost + exchange.house == 6_000
+        for position in (p for ledger in ledgers for p in ledger.positions.values()):
+            assert position.lots or not position.isolated
         held = {ledger.account_id: ledger.lots(S, PositionSide.BOTH) for ledger in ledgers}
         assert sum(held.values()) + exchange.markets[S].flow_lots == 0
         for name, lots in held.items():
@@ -119,6 +124,88 @@ def test_margin_is_called_first_and_then_the_position_is_liquidated() -> None:
     kinds = [e.execution for e in exchange.drain_events() if isinstance(e, OrderUpdate)]
     assert kinds[0] is ExecutionType.CANCELED and ExecutionType.CALCULATED in kinds
     assert exchange.position_risk("a", S)[0].lots == 0 and exchange.account_info("a").wallet >= 0
+
+
+def isolated_venue(leverage: int = 20) -> Exchange:
+    """Account a is isolated and long 0.1 BTC at 50,001."""
+    exchange = venue()
+    exchange.set_margin_type("a", S, "ISOLATED", 2)
+    exchange.set_leverage("a", S, leverage, 2)
+    exchange.place("a", order(Side.BUY, OrderType.MARKET, 100), 3)
+    return exchange
+
+
+def test_an_isolated_position_sets_its_margin_aside_and_a_close_frees_it() -> None:
+    exchange = isolated_venue()
+    info, position = exchange.account_info("a"), exchange.position_risk("a", S)[0]
+    assert position.isolated_wallet == D("5000.1") / 20
+    assert info.cross_wallet == info.wallet - position.isolated_wallet and info.available == info.cross_wallet
+    exchange.place("a", order(Side.SELL, OrderType.MARKET, 50, reduce_only=True), 4)
+    assert exchange.position_risk("a", S)[0].isolated_wallet == D("5000.1") / 40
+    exchange.place("a", order(Side.SELL, OrderType.MARKET, 50, reduce_only=True), 5)
+    info = exchange.account_info("a")
+    assert info.wallet == info.cross_wallet == info.available
+
+
+def test_an_isolated_liquidation_costs_its_own_margin_and_nothing_else() -> None:
+    exchange = isolated_venue()
+    before = exchange.account_info("a").cross_wallet
+    price = exchange.position_risk("a", S)[0].liquidation_price
+    assert D(47_000) < price < D(48_500)
+    exchange.set_mark_price(S, price + 1, 4)
+    assert exchange.position_risk("a", S)[0].lots == 100
+    exchange.flow_place(S, Side.SELL, None, 2_700, 5)  # the book is gone: the house takes over at the mark
+    exchange.set_mark_price(S, price - 2_000, 6)
+    after = exchange.account_info("a")
+    assert exchange.position_risk("a", S)[0].lots == 0
+    assert after.wallet == after.cross_wallet == before
+    assert exchange.income("a", kind="INSURANCE_CLEAR")[-1].amount > 0
+
+
+def test_isolated_margin_is_added_and_taken_within_bounds_and_moves_the_liquidation_price() -> None:
+    exchange = isolated_venue()
+    before = exchange.position_risk("a", S)[0]
+    exchange.change_position_margin("a", S, PositionSide.BOTH, D(500), 4)
+    after = exchange.position_risk("a", S)[0]
+    assert after.isolated_wallet == before.isolated_wallet + 500
+    assert after.liquidation_price < before.liquidation_price - 4_000
+    for code, change in ((-4050, D(100_000)), (-4051, D(-700)), (-4055, D(0))):
+        with pytest.raises(VenueError) as refused:
+            exchange.change_position_margin("a", S, PositionSide.BOTH, change, 5)
+        assert refused.value.code == code
+    exchange.change_position_margin("a", S, PositionSide.BOTH, D(-450), 5)
+    with pytest.raises(VenueError) as flat:
+        exchange.change_position_margin("b", S, PositionSide.BOTH, D(1), 6)
+    assert flat.value.code == -4054
+    with pytest.raises(VenueError) as lower:
+        exchange.set_leverage("a", S, 10, 7)
+    assert lower.value.code == -4161
+
+
+def test_what_is_isolated_is_not_liquidated_with_the_cross_account_and_survives_a_restart() -> None:
+    exchange = isolated_venue()
+    copy = Exchange([BTC])
+    copy.from_state(exchange.to_state())
+    view, kept = exchange.position_risk("a", S)[0], copy.position_risk("a", S)[0]
+    assert kept.isolated_wallet == view.isolated_wallet and kept.margin_type == "ISOLATED"
+
+
+def test_in_hedge_mode_a_side_closes_only_itself() -> None:
+    exchange = venue()
+    exchange.set_position_mode("a", True, 2)
+    exchange.place("a", order(Side.BUY, OrderType.MARKET, 50, position_side=PositionSide.LONG), 3)
+    for code, request in (
+        (-4061, order(Side.SELL, OrderType.MARKET, 10)),
+        (-1106, order(Side.SELL, OrderType.MARKET, 10, position_side=PositionSide.LONG, reduce_only=True)),
+        (-2022, order(Side.BUY, OrderType.MARKET, 10, position_side=PositionSide.SHORT)),
+        (-2022, order(Side.SELL, OrderType.MARKET, 60, position_side=PositionSide.LONG)),
+    ):
+        with pytest.raises(VenueError) as refused:
+            exchange.place("a", request, 4)
+        assert refused.value.code == code
+    exchange.place("a", order(Side.SELL, OrderType.MARKET, 50, position_side=PositionSide.LONG), 5)
+    assert [p.lots for p in exchange.position_risk("a", S)] == [0, 0]
+    exchange.set_position_mode("a", False, 6)
 
 
 def test_hedge_mode_holds_both_sides_at_once() -> None:

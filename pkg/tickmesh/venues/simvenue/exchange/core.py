@@ -137,7 +137,7 @@ class Core:
                 balance_change=change,
                 positions=[self.margin.view(ledger, symbol, side) for symbol, side in keys],
                 time_ms=self.now_ms,
-                cross_wallet=ledger.wallet,
+                cross_wallet=ledger.cross_wallet,
             )
         )
 
@@ -196,7 +196,8 @@ class Core:
         quote = instrument.notional(ticks, lots)
         rate = self.config.maker_fee if maker else self.config.taker_fee
         fee = (quote * rate).quantize(GRAIN, ROUND_HALF_EVEN)
-        realized = ledger.apply_fill(instrument, order.position_side, order.side, ticks, lots, self.now_ms)
+        leverage = ledger.leverage_of(order.symbol, self.config.default_leverage)
+        realized = ledger.apply_fill(instrument, order.position_side, order.side, ticks, lots, self.now_ms, leverage)
         ledger.wallet -= fee
         self.house += fee
         order.filled_lots += lots

@@ -1,4 +1,7 @@
-"""An account's money: fills, fees and funding in; wallet, positions and margin out. Exact Decimal, cross margin.
+"""An account's money: fills, fees and funding in; wallet, positions and margin out. Exact Decimal.
+
+Margin is cross unless a symbol is ISOLATED: then a part of the wallet is set aside with each opening fill, is freed in
+proportion by a close, and alone answers for the position.
 
 The open value of a position is kept as a cost, not as an average price: what a close takes out of the
 cost is rounded once and leaves the cost by the same amount, so no cash appears or disappears.
@@ -8,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from decimal import ROUND_HALF_EVEN, Decimal
+
+import msgspec
 
 from tickmesh.domain.enums import PositionSide, Side
 from tickmesh.domain.instrument import Instrument
@@ -57,13 +62,28 @@ class Ledger:
             self.positions[key] = Position(symbol=symbol, side=side)
         return self.positions[key]
 
+    def is_isolated(self, symbol: str) -> bool:
+        return self.margin_type.get(symbol) == "ISOLATED"
+
+    @property
+    def cross_wallet(self) -> Decimal:
+        """The wallet without what is set aside for isolated positions."""
+        return self.wallet - sum((p.isolated for p in self.positions.values()), ZERO)
+
     def lots(self, symbol: str, side: PositionSide) -> int:
         """Signed lots held."""
         position = self.positions.get((symbol, side))
         return position.lots if position else 0
 
     def apply_fill(
-        self, instrument: Instrument, position_side: PositionSide, side: Side, ticks: int, lots: int, now_ms: int
+        self,
+        instrument: Instrument,
+        position_side: PositionSide,
+        side: Side,
+        ticks: int,
+        lots: int,
+        now_ms: int,
+        leverage: int,
     ) -> Decimal:
         """Book a fill; returns the realized profit, which is in the wallet already."""
         position = self.position(instrument.symbol, position_side)
@@ -80,10 +100,17 @@ class Ledger:
             position.lots += closing * side
             self.wallet += realized
             position.realized += realized
+            freed = position.isolated
+            if closing != held:
+                freed = (freed * closing / held).quantize(GRAIN, ROUND_HALF_EVEN)
+            position.isolated -= freed
         opening = lots - closing
         if opening:
             position.cost += side * instrument.notional(ticks, opening)
             position.lots += opening * side
+            if self.is_isolated(instrument.symbol):
+                aside = instrument.notional(ticks, opening) / leverage
+                position.isolated += aside.quantize(GRAIN, ROUND_HALF_EVEN)
         position.update_ms = now_ms
         return realized
 
@@ -98,12 +125,7 @@ class Ledger:
             dual=self.dual,
             leverage=dict(self.leverage),
             margin_type=dict(self.margin_type),
-            positions=[
-                Position(
-                    symbol=p.symbol, side=p.side, lots=p.lots, cost=p.cost, realized=p.realized, update_ms=p.update_ms
-                )
-                for p in self.positions.values()
-            ],
+            positions=[msgspec.structs.replace(p) for p in self.positions.values()],
             countdown=dict(self.countdown),
         )
 
@@ -130,13 +152,22 @@ class Margin:
         """Signed value of lots at the mark price."""
         return lots * self._instruments[symbol].lot_size * self._mark(symbol)
 
-    def unrealized(self, ledger: Ledger) -> Decimal:
-        return sum((self.value(p.symbol, p.lots) - p.cost for p in ledger.positions.values() if p.lots), ZERO)
+    def profit(self, position: Position) -> Decimal:
+        """Unrealized profit of one position."""
+        return self.value(position.symbol, position.lots) - position.cost if position.lots else ZERO
 
-    def maintenance(self, ledger: Ledger) -> Decimal:
-        return sum((self._maintenance_of(p) for p in ledger.positions.values() if p.lots), ZERO)
+    def unrealized(self, ledger: Ledger, *, cross_only: bool = False) -> Decimal:
+        return sum((self.profit(p) for p in self._counted(ledger, cross_only)), ZERO)
 
-    def _maintenance_of(self, position: Position) -> Decimal:
+    def maintenance(self, ledger: Ledger, *, cross_only: bool = False) -> Decimal:
+        return sum((self.maintenance_of(p) for p in self._counted(ledger, cross_only)), ZERO)
+
+    def _counted(self, ledger: Ledger, cross_only: bool) -> list[Position]:
+        held = [p for p in ledger.positions.values() if p.lots]
+        return [p for p in held if not ledger.is_isolated(p.symbol)] if cross_only else held
+
+    def maintenance_of(self, position: Position) -> Decimal:
+        """Maintenance margin of one position."""
         notional = abs(self.value(position.symbol, position.lots))
         tier = tier_of(self._tiers, notional)
         return notional * tier.maintenance_ratio - tier.cum
@@ -177,9 +208,23 @@ class Margin:
         symbols = {order.symbol for order in ledger.open_orders.values()} | {s for s, _ in ledger.positions}
         return sum((self.required(ledger, symbol) for symbol in sorted(symbols)), ZERO)
 
+    def used(self, ledger: Ledger) -> Decimal:
+        """Initial margin that the cross wallet carries: of isolated symbols only the open orders' part."""
+        isolated = [p for p in self._counted(ledger, False) if ledger.is_isolated(p.symbol)]
+        aside = sum((abs(self.value(p.symbol, p.lots)) / self._leverage(ledger, p.symbol) for p in isolated), ZERO)
+        return self.initial(ledger) - aside
+
     def available(self, ledger: Ledger) -> Decimal:
-        """What may still be committed to new orders."""
-        return ledger.wallet + self.unrealized(ledger) - self.initial(ledger)
+        """What may still be committed to new orders or set aside."""
+        return ledger.cross_wallet + self.unrealized(ledger, cross_only=True) - self.used(ledger)
+
+    def removable(self, ledger: Ledger, position: Position) -> Decimal:
+        """What may be taken out of an isolated position's margin."""
+        needed = abs(self.value(position.symbol, position.lots)) / self._leverage(ledger, position.symbol)
+        return min(position.isolated, position.isolated + self.profit(position) - needed)
+
+    def _leverage(self, ledger: Ledger, symbol: str) -> int:
+        return ledger.leverage_of(symbol, self._default)
 
     def view(self, ledger: Ledger, symbol: str, side: PositionSide) -> PositionView:
         """A position valued now; flat when there is none."""
@@ -203,17 +248,23 @@ class Margin:
             leverage=leverage,
             margin_type=ledger.margin_type.get(symbol, "CROSSED"),
             initial_margin=initial,
-            maintenance_margin=self._maintenance_of(position) if position.lots else ZERO,
+            maintenance_margin=self.maintenance_of(position) if position.lots else ZERO,
             open_order_margin=max(ZERO, self.required(ledger, symbol) - initial) if side is PositionSide.BOTH else ZERO,
             liquidation_price=self._liquidation_price(ledger, position, mark),
             max_notional=max_notional(self._tiers, leverage),
             update_ms=position.update_ms,
+            isolated_wallet=position.isolated,
+            isolated_margin=position.isolated + self.profit(position) if ledger.is_isolated(symbol) else ZERO,
         )
 
     def _liquidation_price(self, ledger: Ledger, position: Position, mark: Decimal) -> Decimal:
         if not position.lots:
             return ZERO
-        slack = ledger.wallet + self.unrealized(ledger) - self.maintenance(ledger)
+        if ledger.is_isolated(position.symbol):
+            slack = position.isolated + self.profit(position) - self.maintenance_of(position)
+        else:
+            balance = ledger.cross_wallet + self.unrealized(ledger, cross_only=True)
+            slack = balance - self.maintenance(ledger, cross_only=True)
         qty = self._instruments[position.symbol].qty(position.lots)
         tier = tier_of(self._tiers, abs(self.value(position.symbol, position.lots)))
         # d(balance - maintenance)/d(price) = qty - ratio * |qty|

@@ -183,7 +183,10 @@ class Income(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Position(msgspec.Struct, kw_only=True):
-    """A position: signed lots and the exact quote value paid for them (``cost`` carries the sign of ``lots``)."""
+    """A position: signed lots and the exact quote value paid for them (``cost`` carries the sign of ``lots``).
+
+    ``isolated`` is the part of the wallet that is set aside for it, 0 in cross margin.
+    """
 
     symbol: str
     side: PositionSide
@@ -191,6 +194,7 @@ class Position(msgspec.Struct, kw_only=True):
     cost: Decimal = ZERO
     realized: Decimal = ZERO
     update_ms: int = 0
+    isolated: Decimal = ZERO
 
 
 class PositionView(msgspec.Struct, frozen=True, kw_only=True):
@@ -230,7 +234,7 @@ class AccountState(msgspec.Struct, kw_only=True):
 
 
 class AccountInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums of an account in the quote asset (all cross)."""
+    """Sums of an account in the quote asset; ``cross_*`` leave isolated positions and their margin out."""
 
     account_id: str
     dual: bool
@@ -309,7 +313,7 @@ class OrderUpdate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class AccountUpdate(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """A wallet or positions changed; reasons: ORDER, FUNDING_FEE, DEPOSIT, INSURANCE_CLEAR."""
+    """A wallet or positions changed; reasons: ORDER, FUNDING_FEE, DEPOSIT, INSURANCE_CLEAR, MARGIN_TRANSFER."""
 
     account_id: str
     reason: str

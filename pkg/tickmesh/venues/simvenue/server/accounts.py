@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from tickmesh.domain.enums import PositionSide
 from tickmesh.venues.simvenue.exchange.errors import VenueError
 from tickmesh.venues.simvenue.server.bodies import rate
 from tickmesh.venues.simvenue.server.limits import Quota
 from tickmesh.venues.simvenue.server.rest import Call, Endpoint, Security, WireError, missing
 from tickmesh.venues.simvenue.server.text import plain
+from tickmesh.venues.simvenue.server.trading import word
 from tickmesh.venues.simvenue.server.venue import Venue
 
 _DONE = {"code": 200, "msg": "success"}
@@ -35,6 +37,7 @@ class Accounts:
             ("GET", "/fapi/v3/positionRisk", lambda call: self.position_risk(call, 3), 5),
             ("POST", "/fapi/v1/leverage", self.set_leverage, 1),
             ("POST", "/fapi/v1/marginType", self.set_margin_type, 1),
+            ("POST", "/fapi/v1/positionMargin", self.change_margin, 1),
             ("GET", "/fapi/v1/positionSide/dual", self.position_mode, 30),
             ("POST", "/fapi/v1/positionSide/dual", self.set_position_mode, 1),
             ("GET", "/fapi/v1/multiAssetsMargin", self.multi_assets, 30),
@@ -79,6 +82,18 @@ class Accounts:
             raise WireError(-1130, "Data sent for parameter 'marginType' is not valid.")
         self._exchange.set_margin_type(call.account, call.symbol(), kind, call.now_ms)
         return _DONE
+
+    def change_margin(self, call: Call) -> object:
+        """``type`` 1 adds, 2 takes away."""
+        kind, amount, symbol = call.integer("type"), call.mandatory_decimal("amount"), call.symbol()
+        if kind not in (1, 2):
+            raise WireError(-1130, "Data sent for parameter 'type' is not valid.")
+        if amount <= 0:
+            raise VenueError(-4055)
+        side = word(call, "positionSide", PositionSide, PositionSide.BOTH)
+        change = amount if kind == 1 else -amount
+        self._exchange.change_position_margin(call.account, symbol, side, change, call.now_ms)
+        return {"amount": plain(amount), "code": 200, "msg": "Successfully modify position margin.", "type": kind}
 
     def position_mode(self, call: Call) -> object:
         return {"dualSidePosition": self._exchange.position_mode(call.account)}

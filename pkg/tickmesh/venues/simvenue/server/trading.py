@@ -14,7 +14,7 @@ import msgspec
 
 from tickmesh.domain.enums import OrderType, PositionSide, Side, TimeInForce
 from tickmesh.venues.simvenue.exchange.errors import VenueError
-from tickmesh.venues.simvenue.exchange.types import OrderRecord, PlaceRequest, Stp, WorkingType
+from tickmesh.venues.simvenue.exchange.types import PlaceRequest, Stp, WorkingType
 from tickmesh.venues.simvenue.server.rest import Call, Endpoint, Security, WireError, missing, refusal
 from tickmesh.venues.simvenue.server.venue import Venue
 
@@ -56,7 +56,7 @@ class Trading:
 
     def place(self, call: Call) -> object:
         """POST order; ACK (the default) shows the order as it arrived, RESULT as it stands."""
-        response = _word(call, "newOrderRespType", _Response, _Response.ACK)
+        response = word(call, "newOrderRespType", _Response, _Response.ACK)
         placed = self._exchange.place(call.account, place_request(call), call.now_ms)
         call.orders += 1
         return self._bodies.order(placed, acknowledged=response is _Response.ACK)
@@ -206,16 +206,17 @@ def place_request(call: Call) -> PlaceRequest:
         price=call.decimal("price"),
         stop_price=call.decimal("stopPrice"),
         time_in_force=TimeInForce(in_force) if in_force else None,
-        position_side=_word(call, "positionSide", PositionSide, PositionSide.BOTH),
+        position_side=word(call, "positionSide", PositionSide, PositionSide.BOTH),
         reduce_only=call.flag("reduceOnly"),
         close_position=call.flag("closePosition"),
         client_order_id=call.params.get("newClientOrderId", ""),
-        working_type=_word(call, "workingType", WorkingType, WorkingType.CONTRACT_PRICE),
-        stp=_word(call, "selfTradePreventionMode", Stp, None),
+        working_type=word(call, "workingType", WorkingType, WorkingType.CONTRACT_PRICE),
+        stp=word(call, "selfTradePreventionMode", Stp, None),
     )
 
 
-def _word(call: Call, name: str, kind: type[_E], default: Any) -> Any:
+def word(call: Call, name: str, kind: type[_E], default: Any) -> Any:
+    """An optional member of an enumeration. Raises -1130."""
     found = call.params.get(name, "")
     if not found:
         return default
@@ -251,6 +252,3 @@ def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
-
-
-__all__ = ["OrderRecord", "Trading", "place_request"]
