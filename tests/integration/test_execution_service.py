@@ -196,3 +196,24 @@ async def test_a_writer_that_was_paused_past_its_lease_leaves_the_account_to_its
             await rig.settle()
         finally:
             await rig.children["execution-2"].stop()
+
+
+async def test_a_start_from_a_checkpoint_reads_the_end_of_the_journal_only_and_doubles_nothing(tmp_path: Path) -> None:
+    async with order_rig(tmp_path, execution__journal_horizon_s=2) as rig:
+        resting = rig.send(rig.intent(behind_ticks=300))
+        await rig.until(resting, S.SUBMITTED)
+        for _ in range(4):
+            await rig.until(rig.send(rig.intent(urgency=Urgency.IMMEDIATE)), S.FILLED, S.EXPIRED)
+        rig.cancel(resting)
+        await rig.until(resting, S.CANCELED)
+        bucket = await rig.bus.kv("checkpoints")
+        async with asyncio.timeout(20):
+            while (entry := await bucket.get(f"execution.{ACCOUNT}")) is None or b'"seq":1,' in (entry.value or b""):
+                await rig.until(rig.send(rig.intent(urgency=Urgency.IMMEDIATE)), S.FILLED, S.EXPIRED)
+                await asyncio.sleep(0.5)
+        await rig.kill("execution")
+        await rig.ready("execution")
+        await rig.until(rig.send(rig.intent(urgency=Urgency.IMMEDIATE)), S.FILLED, S.EXPIRED)
+        await asyncio.sleep(2.5)  # two comparisons: trades from before the checkpoint are known
+        ours, record = await rig.settle()
+        assert len(ours.fills) == len(record["fills"])

@@ -20,7 +20,7 @@ from tickmesh.domain.enums import OrderState, OrderType, PositionSide, Side, Tim
 from tickmesh.domain.messages import ZERO, FillEvent, OrderEvent, OrderIntent
 from tickmesh.execution.machine import OrderMachine, Report, Step, Wrong
 
-MAX_KEPT_ORDERS = 100_000
+MAX_KEPT_ORDERS = 50_000
 MAX_KEPT_TRADES = 200_000
 
 
@@ -85,6 +85,8 @@ class OrderLedger:
         """Orders that are not settled: not at their end, or with fills still missing."""
         self.outbox: list[Record] = []
         self.last_trade_id: dict[str, int] = defaultdict(int)
+        self.known_trades_below: dict[str, int] = {}
+        """Per symbol, the trade up to which (inclusive) all are journaled, from the checkpoint."""
         self.anomalies = 0
         self._effects = effects
         self._by_venue_id: dict[tuple[str, int], str] = {}
@@ -161,12 +163,12 @@ class OrderLedger:
         return self.orders.get(client_id)
 
     def knows_trade(self, symbol: str, trade_id: int) -> bool:
-        return (symbol, trade_id) in self._trades
+        return trade_id <= self.known_trades_below.get(symbol, 0) or (symbol, trade_id) in self._trades
 
     def on_trade(self, trade: TradeFact, order: OrderMachine, now_ns: int) -> bool:
         """Join one execution of ``order``; False when it was counted already."""
         key = (trade.symbol, trade.trade_id)
-        if key in self._trades:
+        if self.knows_trade(*key):
             return False
         self._note_trade(*key)
         fill = FillEvent(

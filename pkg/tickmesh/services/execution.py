@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -24,7 +25,8 @@ from tickmesh.domain.errors import DependencyError, MalformedFrameError, NotFini
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import Alert, FillEvent, MarkPrice, OrderEvent, decode, encode
 from tickmesh.execution.budget import RateBudget
-from tickmesh.execution.ledger import OrderLedger
+from tickmesh.execution.checkpoint import Checkpoint, CheckpointKeeper
+from tickmesh.execution.ledger import OrderLedger, Record
 from tickmesh.execution.machine import OrderMachine
 from tickmesh.observe.admin import json_response
 from tickmesh.risk.pretrade import PreTrade
@@ -101,6 +103,13 @@ async def _unless_stopping(service: Service, work: Coroutine[Any, Any, _T]) -> _
     return None
 
 
+def _calm_collector() -> None:
+    """Keep the cyclic collector off the order path: what lives for ever is not looked at again, the rest seldom."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 1000)
+
+
 class _Desk:
     """Everything one account's execution consists of, wired."""
 
@@ -112,6 +121,7 @@ class _Desk:
         self.lease = lease
         self._epoch = lease.epoch
         self._succeeded = False
+        self._checkpoint_key = f"execution.{venue.account}"
         self.rest = BinanceUsdmRest(
             venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(),
             venue.recv_window_ms, service.clock, timeout_s=own.request_timeout_s, max_connections=own.connections,
@@ -124,7 +134,9 @@ class _Desk:
         self._stopping: set[str] = set()
         self.pretrade = PreTrade(instruments, self.limits.of(venue.account))
         self.budget = RateBudget(own.weight_per_min, own.orders_per_10s, own.orders_per_min, own.cancel_reserve)
-        self.journal = JournalWriter(service.bus, lambda record: self.path.on_record_stored(record))
+        self.journal = JournalWriter(service.bus, self._on_stored)
+        self.checkpoints = CheckpointKeeper(own.journal_horizon_s, Checkpoint())
+        self._saved = Checkpoint()
         self.path = OrderPath(
             service, self.rest, self.ledger, self.pretrade, self.view, instruments, self.journal, self.budget
         )
@@ -183,6 +195,7 @@ class _Desk:
         )
         self._task(self.reconciler.run(), "reconcile")
         self._task(self.deadman.run(), "dead-man")
+        _calm_collector()
         log.info("ready: %d orders open, epoch %d", len(self.ledger.open_of()), self._epoch)
         return True
 
@@ -253,9 +266,13 @@ class _Desk:
     async def _restore(self) -> tuple[int, int]:
         """Read the journal; returns the wall times of its newest and oldest line."""
         account = self.service.settings.venue.account
-        newest = oldest = 0
+        self._saved = start = await self._load_checkpoint()
+        self.checkpoints = CheckpointKeeper(self.service.settings.execution.journal_horizon_s, start)
+        self.ledger.known_trades_below = dict(start.trades)
+        self.ledger.last_trade_id.update(start.trades)
+        newest, oldest = start.oldest_ns, start.oldest_ns
         events, fills = f"order.event.{subjects.token(account)}.", f"fill.{subjects.token(account)}."
-        async for subject, payload, seq in self.service.bus.replay(STREAM):
+        async for subject, payload, seq in self.service.bus.replay(STREAM, start_seq=start.seq):
             self.journal.last_seq = max(self.journal.last_seq, seq)
             kind: type[OrderEvent] | type[FillEvent] | None = (
                 OrderEvent if subject.startswith(events) else FillEvent if subject.startswith(fills) else None
@@ -268,8 +285,32 @@ class _Desk:
                 log.error("journal line %d cannot be decoded (%s); it is skipped", seq, error)
                 continue
             self.ledger.restore(message)
+            self.checkpoints.note(message, seq)
             newest, oldest = max(newest, message.publish_ns), oldest or message.publish_ns
         return newest, oldest
+
+    async def _load_checkpoint(self) -> Checkpoint:
+        entry = await (await self.service.bus.kv("checkpoints")).get(self._checkpoint_key)
+        try:
+            return msgspec.json.decode(entry.value or b"", type=Checkpoint) if entry is not None else Checkpoint()
+        except msgspec.MsgspecError as error:
+            log.error("the checkpoint cannot be read (%s); the whole journal is", error)
+            return Checkpoint()
+
+    async def _save_checkpoint(self) -> None:
+        """Keep how far the journal need not be read any more; a failure costs time at the next start only."""
+        point = self.checkpoints.advance(self.ledger, self.service.clock.wall_ns())
+        if point == self._saved or not self._is_writer():
+            return
+        try:
+            await (await self.service.bus.kv("checkpoints")).put(self._checkpoint_key, msgspec.json.encode(point))
+            self._saved = point
+        except DependencyError as error:
+            log.warning("checkpoint: %s", error)
+
+    def _on_stored(self, record: Record, seq: int) -> None:
+        self.path.on_record_stored(record)
+        self.checkpoints.note(record.message, seq)
 
     async def _housekeeping(self, turns: int) -> None:
         self.reconciler.watch_unknown()
@@ -281,6 +322,7 @@ class _Desk:
         self._watch_breakers()
         if turns % _WARM_EVERY_TURNS == 0:
             await self._keep_warm()
+            await self._save_checkpoint()
             with contextlib.suppress(VenueCallError):
                 await self.reconciler.fetch_missing_fills()
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from tickmesh.domain.errors import DependencyError
-from tickmesh.domain.messages import FillEvent, OrderEvent, encode
+from tickmesh.domain.messages import OrderEvent, encode
 from tickmesh.execution.ledger import Record
 from tickmesh.ports import Bus
 
@@ -28,7 +28,7 @@ STREAM = "ORDERS"
 class JournalWriter:
     """The one writer of an account's journal."""
 
-    def __init__(self, bus: Bus, on_stored: Callable[[Record], None], *, max_waiting: int = 200_000) -> None:
+    def __init__(self, bus: Bus, on_stored: Callable[[Record, int], None], *, max_waiting: int = 200_000) -> None:
         self._bus = bus
         self._on_stored = on_stored
         self._max_waiting = max_waiting
@@ -71,11 +71,11 @@ class JournalWriter:
                     continue
                 batch = [self._waiting[i] for i in range(min(_BATCH, len(self._waiting)))]
                 stored = await self._write(batch)
-                for _ in range(stored):
+                for seq in stored:
                     record, _ = self._waiting.popleft()
-                    self._on_stored(record)
-                if stored < len(batch):
-                    await self._catch_up(len(batch) - stored)
+                    self._on_stored(record, seq)
+                if len(stored) < len(batch):
+                    await self._catch_up(len(batch) - len(stored))
             self._idle.set()
 
     async def drain(self, timeout_s: float) -> bool:
@@ -86,8 +86,8 @@ class JournalWriter:
             return False
         return True
 
-    async def _write(self, batch: list[tuple[Record, bytes]]) -> int:
-        """Publish all at once, in order; returns how many of the first ones are stored."""
+    async def _write(self, batch: list[tuple[Record, bytes]]) -> list[int]:
+        """Publish all at once, in order; returns the sequences of the first ones, as far as they are stored."""
         results = await asyncio.gather(
             *(
                 self._bus.publish_durable(
@@ -97,14 +97,16 @@ class JournalWriter:
             ),
             return_exceptions=True,
         )
-        for i, result in enumerate(results):
+        stored: list[int] = []
+        for result in results:
             if isinstance(result, DependencyError):
                 log.warning("journal: %s; %d records wait", result, len(self._waiting))
-                return i
+                break
             if isinstance(result, BaseException):
                 raise result
             self.last_seq = max(self.last_seq, result)
-        return len(batch)
+            stored.append(result)
+        return stored
 
     async def _catch_up(self, count: int) -> None:
         """Settle the first ``count`` waiting records against what the stream holds after a failure."""
@@ -113,14 +115,12 @@ class JournalWriter:
         first = [self._waiting[i] for i in range(count)]
         wanted = {(record.subject, payload) for record, payload in first}
         found: dict[tuple[str, bytes], int] = {}
-        newest: dict[str, int] = {}
         last_seq = self.last_seq
         try:
             async for subject, payload, seq in self._bus.replay(STREAM, start_seq=self.last_seq + 1):
                 last_seq = max(last_seq, seq)
                 if (subject, payload) in wanted:
                     found[(subject, payload)] = seq
-                    newest[subject] = seq
         except Exception as error:  # whatever it is, nothing was decided: the next round asks again
             log.warning("journal: the tail cannot be read (%s)", error or type(error).__name__)
             return
@@ -134,11 +134,7 @@ class JournalWriter:
             )
             if (record.subject, payload) in found or later_stored:
                 # A later line of the same order says all that this one does: storing it now would go backwards.
-                self._on_stored(record)
+                self._on_stored(record, found.get((record.subject, payload), last_seq))
             else:
                 keep.append((record, payload))
         self._waiting.extendleft(reversed(keep))
-
-
-def is_fill(record: Record) -> bool:
-    return isinstance(record.message, FillEvent)

@@ -76,6 +76,7 @@ class OrderPath:
         self._journal = journal
         self._budget = budget
         self._max_in_flight = service.settings.execution.max_in_flight
+        self._horizon_ns = int(service.settings.execution.journal_horizon_s * 1e9)
         self._books: dict[str, bytes] = {}
         self._book_prefix = f"md.book.{service.settings.venue.name}."
         self._answers: dict[str, asyncio.Task[None]] = {}
@@ -214,9 +215,9 @@ class OrderPath:
             return
         stamps = intent.stamps
         stamps.validated_mono_ns = clock.mono_ns()
-        order = ledger.begin(intent)
         parameters = place_parameters(answer, self._instruments[intent.symbol])
         exchange = self._rest.place_now(parameters)
+        order = ledger.begin(intent)  # after the send: nothing in between can fail or wait
         if exchange is None:
             self._answers[order.client_order_id] = self.spawn(self._send_later(order, parameters, intent.ttl_ns))
         else:
@@ -246,6 +247,10 @@ class OrderPath:
 
     def _take_up_old(self, intent: OrderIntent, now_ns: int) -> None:
         """An intent from before we were ready: the start-up has asked the venue for everything sent by then."""
+        if now_ns - intent.publish_ns > self._horizon_ns:
+            self._repeated.inc()  # older than the journal that we read: whatever became of it is recorded
+            self._journaled[intent.intent_id] = None
+            return
         known = self._ledger.orders.get(client_order_id(intent.strategy, intent.intent_id))
         order = self._ledger.begin(intent)
         if known is not None:

@@ -42,3 +42,7 @@ class ExecutionSettings(Section):
         3000, "How long the writer of an account may be silent before another machine takes over.",
         unit="ms", ge=200, le=60_000,
     )  # fmt: skip
+    journal_horizon_s: float = key(
+        3600.0, "How much of the journal a start reads beyond open orders; older intents are ignored.",
+        unit="s", ge=1,
+    )  # fmt: skip
