@@ -14,8 +14,6 @@ class ViewEffects:
     def __init__(self, view: RiskView) -> None:
         self._view = view
         self.fills = 0
-        self.on_unknown: list[OrderMachine] = []
-        """Orders that have just become UNKNOWN; the order path takes them out."""
 
     def on_step(self, order: OrderMachine, step: Step) -> None:
         view, client_id = self._view, order.client_order_id
@@ -23,7 +21,6 @@ class ViewEffects:
             return
         if step.state is OrderState.UNKNOWN:
             view.set_unknown(client_id, order.symbol, True)
-            self.on_unknown.append(order)
         elif step.previous is OrderState.UNKNOWN:
             view.set_unknown(client_id, order.symbol, False)
         if step.state.terminal:

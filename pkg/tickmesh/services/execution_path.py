@@ -38,7 +38,8 @@ from tickmesh.venues.binance_usdm.translate_trading import fact_of_order, place_
 log = logging.getLogger(__name__)
 
 _MAX_KEPT = 100_000
-_CANCEL_RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0)
+_CANCEL_RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+_CANCEL_LOGGED = 3
 _NOT_OPEN = -2011
 _NOT_FOUND = -2013
 _DUPLICATE_ID = -4116
@@ -381,7 +382,8 @@ class OrderPath:
             try:
                 await self._cancel_once(order.symbol, order.client_order_id)
             except VenueCallError as error:
-                log.info("cancel of %s: %s; trying again", order.client_order_id, error)
+                if attempt < _CANCEL_LOGGED:
+                    log.info("cancel of %s: %s; trying again", order.client_order_id, error)
             if not order.state.terminal:
                 await asyncio.sleep(_CANCEL_RETRY_S[min(attempt, len(_CANCEL_RETRY_S) - 1)])
                 attempt += 1

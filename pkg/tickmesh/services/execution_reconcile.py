@@ -242,10 +242,9 @@ class Reconciler:
 
     def watch_unknown(self) -> None:
         """Start asking for every order that is UNKNOWN and not asked for yet."""
-        fresh, self._effects.on_unknown = self._effects.on_unknown, []
-        for order in fresh:
-            if order.client_order_id not in self._resolving and order.state is OrderState.UNKNOWN:
-                self._resolving.add(order.client_order_id)
+        for client_id, order in self._ledger.open.items():
+            if order.state is OrderState.UNKNOWN and client_id not in self._resolving:
+                self._resolving.add(client_id)
                 self._path.spawn(self._resolve(order))
 
     async def _resolve(self, order: OrderMachine) -> None:
