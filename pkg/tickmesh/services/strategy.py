@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -16,20 +15,16 @@ import msgspec
 from aiohttp import web
 
 from tickmesh.domain import subjects
-from tickmesh.domain.enums import IntentAction, Severity
+from tickmesh.domain.enums import Severity
 from tickmesh.domain.errors import ConfigError, DependencyError, TickmeshError
 from tickmesh.domain.messages import (
     Alert,
     BookUpdate,
     Control,
     FillEvent,
-    Message,
     OrderEvent,
-    OrderIntent,
-    SignalMessage,
     Trade,
     decode,
-    encode,
 )
 from tickmesh.observe.admin import json_response
 from tickmesh.ports.bus import Subscription
@@ -37,10 +32,13 @@ from tickmesh.services import strategy_checkpoint as checkpoints
 from tickmesh.services.service import Service
 from tickmesh.services.strategy_desks import Desks, retire
 from tickmesh.services.strategy_files import ResourceFiles, Seen
+from tickmesh.services.strategy_intake import Intake
 from tickmesh.services.strategy_lease import StrategyLeases
+from tickmesh.services.strategy_outlet import Outlet
 from tickmesh.services.strategy_report import status_of, update_gauges
 from tickmesh.services.strategy_watchdog import PluginWatchdog
-from tickmesh.strategy.desk import Desk, Moment
+from tickmesh.strategy.desk import Desk
+from tickmesh.strategy.drafts import Moment
 from tickmesh.strategy.floor import Floor, Outgoing
 from tickmesh.strategy.resource import StrategyResource
 
@@ -79,26 +77,17 @@ class StrategyShell:
         self.floor = Floor()
         self.leases = StrategyLeases(service)
         self.desks = Desks(self.floor, self.bus, service.settings, self.clock, self.watchdog)
+        self.outlet = Outlet(service, self.leases)
+        self.intake = Intake(self.clock, self.metrics, self._decide, conflate_after_us=self.own.conflate_after_us)
         self.files = ResourceFiles(self.own.resources)
         self.epoch = 0
         self.journal_seq = 0
         self.draining = False
-        self.overtaken: DependencyError | None = None
-        self._seqs: dict[str, int] = {}
-        self._intent_subject = subjects.intent(self.account)
         self._following: dict[tuple[str, str], list[Subscription]] = {}
-        self._waiting: dict[str, tuple[BookUpdate, int]] = {}
         self._saved: dict[str, bytes] = {}
         self._mistakes: set[str] = set()
         self._shm = service.settings.local.transport == "shm"
         metrics = self.metrics
-        self.decision = metrics.latency("strategy_decision_latency_us", "book received until intent published")
-        self.transport = metrics.latency("transport_latency_us", "published by the feed until received")
-        self.books = metrics.counter("books_total", "book updates received")
-        self.trades = metrics.counter("trades_total", "public trades received")
-        self.conflated = metrics.counter("conflated_total", "late book updates that gave way to a newer one")
-        self.malformed = metrics.counter("malformed_total", "messages that could not be decoded")
-        self.not_sent = metrics.counter("intents_not_sent_total", "intents withheld because the bus was away")
         self.reloads = metrics.counter("reloads_total", "edits of resources or plugins taken over")
         self.reload_errors = metrics.counter("reload_errors_total", "edits refused; the last good one stays")
         self.caught_up = metrics.counter("journal_events_total", "order events and fills read from the journal")
@@ -158,6 +147,7 @@ class StrategyShell:
         """Later than every epoch before it, even when the wall clock was set back (decision 0051)."""
         earlier = max((c.epoch for c in saved.values()), default=0)
         self.epoch = max(self.epoch + 1, earlier + 1, self.clock.wall_ns() // 1_000_000)
+        self.outlet.epoch = self.epoch
         return self.epoch
 
     async def _open(self, resource: StrategyResource, checkpoint: checkpoints.Checkpoint | None) -> Desk:
@@ -174,7 +164,7 @@ class StrategyShell:
             self._following[venue, symbol] = []
             if not self._shm:
                 for subject in (subjects.book(venue, symbol), subjects.trade(venue, symbol)):
-                    self._following[venue, symbol].append(await self.bus.subscribe(subject, self.on_market))
+                    self._following[venue, symbol].append(await self.bus.subscribe(subject, self.intake.on_market))
 
     # Work
 
@@ -193,7 +183,7 @@ class StrategyShell:
             reader = RingReader(
                 self.service.settings.local.data_dir, spin_us=self.own.ring_spin_us, on_lost=lambda n: lost.inc(n)
             )
-            jobs.append(reader.run(self.on_market, self.service.stopping))
+            jobs.append(reader.run(self.intake.on_market, self.service.stopping))
         tasks = [asyncio.create_task(job) for job in jobs]
         stop = asyncio.create_task(self.service.stopping.wait())
         try:
@@ -214,88 +204,40 @@ class StrategyShell:
                 # The server will be back; what was not done is done then.
                 log.warning("%s", error)
 
-    def on_market(self, subject: str, payload: bytes) -> None:
-        """One message of market data, from NATS or from the ring: the hot path."""
-        received = self.clock.mono_ns()
-        try:
-            if subject.startswith("md.book."):
-                book = decode(BookUpdate, payload)
-                self.books.value += 1
-                if book.publish_mono_ns:
-                    late_ns = received - book.publish_mono_ns
-                    self.transport.record_ns(late_ns)
-                    if late_ns > self.own.conflate_after_us * 1000:
-                        self._conflate(subject, book, received)
-                        return
-                if self._waiting:
-                    self._waiting.pop(subject, None)
-                self._decide(book, received)
-            elif subject.startswith("md.trade."):
-                trade = decode(Trade, payload)
-                self.trades.value += 1
-                self._decide(trade, received)
-        except msgspec.MsgspecError as error:
-            self._on_malformed(subject, payload, error)
-
-    def _conflate(self, subject: str, book: BookUpdate, received: int) -> None:
-        """We are behind: keep only the newest book of each symbol until the messages that wait have been read."""
-        if subject in self._waiting:
-            self.conflated.value += 1
-        elif not self._waiting:
-            asyncio.get_running_loop().call_soon(self._decide_waiting)
-        self._waiting[subject] = (book, received)
-
-    def _decide_waiting(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        for book, received in waiting.values():
-            self._decide(book, received)
-
     def _decide(self, data: BookUpdate | Trade, received: int) -> None:
         if self.draining:
             return
         moment = Moment(
             self.clock.wall_ns(), received, data.receive_mono_ns, data.publish_mono_ns, data.exchange_ns
         )  # fmt: skip
-        outgoing = self.floor.on_market_data(data, moment)
-        if outgoing:
-            self.send(outgoing)
+        self.outlet.send(self.floor.on_market_data(data, moment))
 
     def _on_order(self, subject: str, payload: bytes) -> None:
         try:
             event = decode(OrderEvent, payload)
         except msgspec.MsgspecError as error:
-            return self._on_malformed(subject, payload, error)
-        return self.send(self.floor.on_order_event(event, self._now()))
+            return self.intake.on_malformed(subject, payload, error)
+        return self.outlet.send(self.floor.on_order_event(event, self._now()))
 
     def _on_fill(self, subject: str, payload: bytes) -> None:
         try:
             fill = decode(FillEvent, payload)
         except msgspec.MsgspecError as error:
-            return self._on_malformed(subject, payload, error)
-        return self.send(self.floor.on_fill(fill, self._now()))
+            return self.intake.on_malformed(subject, payload, error)
+        return self.outlet.send(self.floor.on_fill(fill, self._now()))
 
     def _on_control(self, subject: str, payload: bytes) -> None:
         try:
             control = decode(Control, payload)
         except msgspec.MsgspecError as error:
-            return self._on_malformed(subject, payload, error)
+            return self.intake.on_malformed(subject, payload, error)
         log.warning("%s %s by %s: %s", control.verb, control.scope, control.actor or "?", control.reason)
-        return self.send(self.floor.on_control(control, self._now()))
-
-    def _on_malformed(self, subject: str, payload: bytes, error: Exception) -> None:
-        self.malformed.value += 1
-        if self.malformed.value == 1:
-            log.error(
-                "malformed message on %s (%s): %r; skipped, further ones are only counted",
-                subject,
-                error,
-                payload[:120],
-            )
+        return self.outlet.send(self.floor.on_control(control, self._now()))
 
     async def _on_timer(self) -> None:
-        if self.overtaken is not None:
-            raise LeaseLostError(str(self.overtaken))
-        self.send(self.floor.on_timer(self._now()))
+        if self.outlet.overtaken:
+            raise LeaseLostError(self.outlet.overtaken)
+        self.outlet.send(self.floor.on_timer(self._now()))
         for desk in [d for d in self.floor.desks.values() if d.retired and not d.live.orders]:
             await self._close(desk)
         update_gauges(self.metrics, self.floor)
@@ -313,67 +255,6 @@ class StrategyShell:
 
     def _now(self) -> Moment:
         return Moment(self.clock.wall_ns(), self.clock.mono_ns())
-
-    # What leaves
-
-    def send(self, outgoing: list[Outgoing]) -> None:
-        """Publish in order; an intent that cannot leave now is withdrawn, not queued."""
-        for desk, message in outgoing:
-            if isinstance(message, OrderIntent):
-                self._send_intent(desk, message)
-            elif isinstance(message, SignalMessage):
-                self._publish(subjects.signal(desk.name), message)
-            elif isinstance(message, Alert):
-                log.error("%s", message.text)
-                if message.kind.startswith("plugin_"):
-                    self.metrics.counter("plugin_errors_total", "errors of plugins", strategy=desk.name).inc()
-                self._publish(subjects.alert(message.severity, message.kind), message)
-
-    def _send_intent(self, desk: Desk, intent: OrderIntent) -> None:
-        if not self.bus.connected or (intent.action is IntentAction.PLACE and not self._ours(desk)):
-            self.not_sent.value += 1
-            desk.not_sent(intent)
-            return
-        again = bool(intent.publish_ns)
-        stamps = intent.stamps
-        trace = hashlib.blake2b(intent.correlation_id.encode(), digest_size=24).hexdigest()
-        headers = {"Nats-Msg-Id": intent.intent_id, "traceparent": f"00-{trace[:32]}-{trace[32:]}-01"}
-        if not again:
-            intent.publish_ns = self.clock.wall_ns()
-        intent.seq = self._seq(self._intent_subject)
-        now = stamps.intent_publish_mono_ns = self.clock.mono_ns()
-        try:
-            self.bus.publish(self._intent_subject, encode(intent), headers=headers)
-        except DependencyError as error:
-            log.warning("%s", error)
-            self.not_sent.value += 1
-            desk.not_sent(intent)
-            return
-        if stamps.tick_receive_mono_ns and intent.action is IntentAction.PLACE:
-            self.decision.record_ns(now - stamps.strategy_receive_mono_ns)
-        self.metrics.counter(
-            "intents_total", "order intents published", strategy=desk.name, action=intent.action.value
-        ).value += 1
-
-    def _ours(self, desk: Desk) -> bool:
-        """Whether we hold the strategy's lease; when somebody else has run it since, this process is over."""
-        try:
-            return self.leases.valid(desk.name)
-        except DependencyError as error:
-            self.overtaken = self.overtaken or error
-            return False
-
-    def _publish(self, subject: str, message: Message) -> None:
-        message.seq, message.epoch = self._seq(subject), self.epoch
-        message.publish_ns = self.clock.wall_ns()
-        try:
-            self.bus.publish(subject, encode(message))
-        except DependencyError as error:
-            log.warning("%s", error)
-
-    def _seq(self, subject: str) -> int:
-        seq = self._seqs[subject] = self._seqs.get(subject, 0) + 1
-        return seq
 
     # Resources
 
@@ -426,10 +307,8 @@ class StrategyShell:
 
     def _report_mistakes(self, mistakes: set[str]) -> None:
         for sentence in sorted(mistakes - self._mistakes):
-            log.error("%s; the last good state stays", sentence)
             text = f"{sentence}; the last good state stays"
-            alert = Alert(severity=Severity.WARNING, kind="strategy_resource", text=text, source="strategy")
-            self._publish(subjects.alert(alert.severity, alert.kind), alert)
+            self.outlet.alert(Alert(severity=Severity.WARNING, kind="strategy_resource", text=text, source="strategy"))
         self._mistakes = mistakes
 
     # Journal and checkpoints
@@ -457,15 +336,15 @@ class StrategyShell:
         self.caught_up.value += 1
         try:
             if subject.startswith("fill."):
-                self.send(self.floor.on_fill(decode(FillEvent, payload), self._now(), seq))
+                self.outlet.send(self.floor.on_fill(decode(FillEvent, payload), self._now(), seq))
             else:
-                self.send(self.floor.on_order_event(decode(OrderEvent, payload), self._now(), seq))
+                self.outlet.send(self.floor.on_order_event(decode(OrderEvent, payload), self._now(), seq))
         except msgspec.MsgspecError as error:
-            self._on_malformed(subject, payload, error)
+            self.intake.on_malformed(subject, payload, error)
 
     async def _save(self, *, force: bool = False) -> None:
         for desk in list(self.floor.desks.values()):
-            if not self._ours(desk):
+            if not self.outlet.ours(desk):
                 continue  # whoever runs it now writes its checkpoint
             picture = checkpoints.checkpoint_of(desk)
             if force or picture != self._saved.get(desk.name):
@@ -485,7 +364,7 @@ class StrategyShell:
                 asked = now.now_mono_ns
                 for desk in self.floor.desks.values():
                     desk.cancel_all(now)
-            self.send([Outgoing(desk, m) for desk in self.floor.desks.values() for m in desk.take()])
+            self.outlet.send([Outgoing(desk, m) for desk in self.floor.desks.values() for m in desk.take()])
             still_open = {d.name: len(d.live.orders) for d in self.floor.desks.values() if d.live.orders}
             if not still_open or now.now_mono_ns >= deadline:
                 break

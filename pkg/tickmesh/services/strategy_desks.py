@@ -17,7 +17,10 @@ from tickmesh.services.instruments import wait_for_instruments
 from tickmesh.services.strategy_checkpoint import Checkpoint, restore
 from tickmesh.services.strategy_plugin import fingerprint, load_plugin
 from tickmesh.settings import Settings
-from tickmesh.strategy.desk import Desk, DeskPolicy, Moment, initialize
+from tickmesh.strategy.backoff import BackOffPolicy
+from tickmesh.strategy.desk import Desk, DeskPolicy
+from tickmesh.strategy.drafts import Moment
+from tickmesh.strategy.first_steps import initialize
 from tickmesh.strategy.floor import Floor
 from tickmesh.strategy.guard import Guard, GuardPolicy, Watch
 from tickmesh.strategy.interface import Strategy
@@ -47,8 +50,9 @@ class Desks:
             late_ns=own.late_ms * 1_000_000,
             stale_ns=int(own.stale_after_s * 1e9),
             unanswered_ns=int(own.unanswered_after_s * 1e9),
-            max_rejections=own.max_rejections,
-            observe_ns=int(own.observe_after_rejections_s * 1e9),
+            back_off=BackOffPolicy(
+                max_rejections=own.max_rejections, observe_ns=int(own.observe_after_rejections_s * 1e9)
+            ),
         )
 
     def plan(self, resource: StrategyResource) -> StrategyResource:

@@ -7,37 +7,26 @@ quote is replaced when its old order is gone, so that nothing is ever doubled.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from tickmesh.domain.client_order_id import client_order_id
-from tickmesh.domain.enums import IntentAction, Mode, OrderState, Severity, Side, TimeInForce, Urgency
-from tickmesh.domain.errors import ConfigError
+from tickmesh.domain.enums import IntentAction, Mode, Severity, Side, Urgency
 from tickmesh.domain.instrument import Instrument
-from tickmesh.domain.messages import (
-    Alert,
-    BookUpdate,
-    FillEvent,
-    Message,
-    OrderEvent,
-    OrderIntent,
-    SignalMessage,
-    Stamps,
-    Trade,
-)
+from tickmesh.domain.messages import Alert, BookUpdate, FillEvent, Message, OrderEvent, OrderIntent, Trade
 from tickmesh.strategy.aggregation import Proposal
-from tickmesh.strategy.guard import Guard, describe
-from tickmesh.strategy.interface import Signal, StrategyConfig
-from tickmesh.strategy.ledger import DIRECTIONAL, Ledger, WorkingOrder, intent_id
+from tickmesh.strategy.backoff import BackOff, BackOffPolicy
+from tickmesh.strategy.drafts import Drafts, Moment
+from tickmesh.strategy.guard import Guard
+from tickmesh.strategy.interface import Signal
+from tickmesh.strategy.ledger import DIRECTIONAL, Ledger, WorkingOrder
 from tickmesh.strategy.limits import LimitFilter
 from tickmesh.strategy.paper import PaperVenue
 from tickmesh.strategy.resource import OnStale, StrategyResource
 
 _SECOND_NS = 1_000_000_000
-_POST_ONLY_CODES = frozenset({-5022, -2021})
 _TELL_AGAIN_NS = _SECOND_NS
 
 
@@ -49,20 +38,7 @@ class DeskPolicy(msgspec.Struct, frozen=True, kw_only=True):
     stale_ns: int = 3 * _SECOND_NS
     repeat_ns: int = _SECOND_NS
     unanswered_ns: int = 5 * _SECOND_NS
-    back_off_ns: int = 2 * _SECOND_NS
-    max_rejections: int = 10
-    rejection_window_ns: int = 60 * _SECOND_NS
-    observe_ns: int = 30 * _SECOND_NS
-
-
-class Moment(NamedTuple):
-    """When and because of what a decision is made."""
-
-    now_ns: int
-    now_mono_ns: int
-    tick_receive_mono_ns: int = 0
-    feed_publish_mono_ns: int = 0
-    exchange_ns: int = 0
+    back_off: BackOffPolicy = BackOffPolicy()
 
 
 Crosses = Callable[["Desk", str, Side, int], bool]
@@ -85,7 +61,7 @@ class Desk:
         self.instruments = dict(instruments)
         self.policy = policy
         self.epoch = epoch
-        self.number = 0
+        self.drafts = Drafts(plan.name, plan.spec.account, plan.spec.venue, epoch)
         self.mode = plan.spec.mode
         self.halted: set[str] = set()
         self.retired = False
@@ -98,11 +74,8 @@ class Desk:
         self.stale: set[str] = set()
         self.signals = 0
         self.refused = 0
-        self.degraded_until_mono_ns = 0
+        self.back_off = BackOff(policy.back_off)
         self._crosses = crosses
-        self._rejected_in_row = 0
-        self._rejections: deque[int] = deque(maxlen=policy.max_rejections)
-        self._back_off_until_mono_ns = 0
         self._told: dict[tuple[str, str], tuple[tuple[Any, ...], int]] = {}
         self._out: list[Message] = []
 
@@ -135,11 +108,7 @@ class Desk:
             return "the plugin is disabled"
         if self.halted:
             return f"halted: {', '.join(sorted(self.halted))}"
-        if now_mono_ns < self.degraded_until_mono_ns:
-            return "observing after repeated rejections"
-        if now_mono_ns < self._back_off_until_mono_ns:
-            return "backing off after a rejection"
-        return ""
+        return self.back_off.why(now_mono_ns)
 
     # What happens to it
 
@@ -200,10 +169,9 @@ class Desk:
         news = self.live.on_event(event, now.now_mono_ns)
         if not news and before is None:
             return
-        if event.state is OrderState.REJECTED and event.venue_code not in _POST_ONLY_CODES:
-            self._on_rejection(event, now)
-        elif event.state in (OrderState.SUBMITTED, OrderState.PARTIALLY_FILLED, OrderState.FILLED):
-            self._rejected_in_row = 0
+        failing = self.back_off.on_event(event, now.now_mono_ns)
+        if failing:
+            self._alert(Severity.CRITICAL, "orders_failing", failing)
         if self.mode is not Mode.SIMULATION:
             self.guard.call("on_order_event", event)
             self._show_position(event.symbol)
@@ -227,7 +195,7 @@ class Desk:
             idle
             or self.guard.disabled
             or self.mode is Mode.OBSERVATION
-            or now.now_mono_ns < self.degraded_until_mono_ns
+            or now.now_mono_ns < self.back_off.observing_until_mono_ns
         )
         for ledger in (self.live, self.paper):
             off_duty = idle or ledger is not self.ledger
@@ -244,14 +212,7 @@ class Desk:
         """Ask for the end of everything that works, whatever we know of it."""
         for order in list(self.paper.orders.values()):
             self._cancel(order, now, self.paper)
-        number, identity = self._next("all")
-        self._out.append(
-            OrderIntent(
-                intent_id=identity, strategy=self.name, account=self.account, venue=self.venue, symbol="",
-                action=IntentAction.CANCEL_ALL, seq=number, epoch=self.epoch, correlation_id=identity,
-                stamps=self._stamps(now),
-            )
-        )  # fmt: skip
+        self._out.append(self.drafts.cancel_all(now))
 
     def take(self) -> list[Message]:
         """The messages since the last time, in the order in which they should leave."""
@@ -325,23 +286,9 @@ class Desk:
                 self._cancel(order, now)
 
     def _place(self, signal: Signal, slot: str, price_ticks: int, qty_lots: int, now: Moment) -> None:
-        number, identity = self._next(slot)
         instrument = self.instruments[signal.symbol]
-        immediate = signal.urgency is Urgency.IMMEDIATE
-        order = WorkingOrder(
-            client_order_id=client_order_id(self.name, identity), intent_id=identity, symbol=signal.symbol,
-            side=signal.side, price_ticks=price_ticks, qty_lots=qty_lots, slot=slot, urgency=signal.urgency,
-            placed_ns=now.now_ns, placed_mono_ns=now.now_mono_ns, correlation_id=identity,
-            rest_until_mono_ns=0 if signal.quote else now.now_mono_ns + signal.rest_ns,
-        )  # fmt: skip
-        small = signal.reduce_only and price_ticks * qty_lots < least_worth(instrument)
-        intent = OrderIntent(
-            intent_id=identity, strategy=self.name, account=self.account, venue=self.venue, symbol=signal.symbol,
-            side=signal.side, time_in_force=TimeInForce.IOC if immediate else TimeInForce.GTX,
-            price_ticks=price_ticks, qty_lots=qty_lots, reduce_only=small, urgency=signal.urgency,
-            ttl_ns=signal.ttl_ns, correlation_id=identity, seq=number, epoch=self.epoch,
-            exchange_ns=now.exchange_ns, stamps=self._stamps(now),
-        )  # fmt: skip
+        exempt = signal.reduce_only and price_ticks * qty_lots < least_worth(instrument)
+        order, intent = self.drafts.order(signal, slot, price_ticks, qty_lots, now, exempt=exempt)
         self.ledger.place(order)
         self.filter.placed(signal.symbol, signal.side, now.now_mono_ns)
         if self.mode is Mode.SIMULATION:
@@ -349,7 +296,7 @@ class Desk:
             self._on_paper(self.paper_venue.place(intent, book, instrument), now)
         else:
             self._out.append(intent)
-        self._tell(signal, slot, now, price_ticks, qty_lots, "", identity)
+        self._tell(signal, slot, now, price_ticks, qty_lots, "", order.intent_id)
 
     def _cancel(self, order: WorkingOrder, now: Moment, ledger: Ledger | None = None) -> None:
         """Ask once a ``repeat_ns`` until it is gone; cancelling twice is harmless."""
@@ -360,56 +307,20 @@ class Desk:
             self._on_paper(self.paper_venue.cancel(order.client_order_id), now)
             self.paper.forget(order.client_order_id)
             return
-        number, identity = self._next("c")
-        self._out.append(
-            OrderIntent(
-                intent_id=identity, strategy=self.name, account=self.account, venue=self.venue, symbol=order.symbol,
-                action=IntentAction.CANCEL, side=order.side, target_client_order_id=order.client_order_id,
-                correlation_id=order.correlation_id, seq=number, epoch=self.epoch, stamps=self._stamps(now),
-            )
-        )  # fmt: skip
+        self._out.append(self.drafts.cancel(order, now))
 
     def _ask_again(self, order: WorkingOrder, now: Moment) -> None:
-        """Send an intent again that nobody answered, under the same id and with its old time.
-
-        Whoever saw it ignores it, whoever did not finds it expired: either way its end is told.
-        """
-        policy = self.policy
+        """Send an intent again that nobody answered: its end is told either way (decision 0052)."""
         asked = order.asked_mono_ns or order.placed_mono_ns
-        if now.now_mono_ns - asked < policy.unanswered_ns or not order.placed_ns:
-            return
-        order.asked_mono_ns = now.now_mono_ns
-        self._out.append(
-            OrderIntent(
-                intent_id=order.intent_id, strategy=self.name, account=self.account, venue=self.venue,
-                symbol=order.symbol, side=order.side, price_ticks=order.price_ticks, qty_lots=order.qty_lots,
-                correlation_id=order.correlation_id, epoch=self.epoch, publish_ns=order.placed_ns, ttl_ns=1,
-            )
-        )  # fmt: skip
+        if now.now_mono_ns - asked >= self.policy.unanswered_ns and order.placed_ns:
+            order.asked_mono_ns = now.now_mono_ns
+            self._out.append(self.drafts.again(order))
 
     def _on_stale(self, symbol: str, now: Moment) -> None:
         self.stale.add(symbol)
         if self.plan.spec.on_stale is OnStale.CANCEL:
             for order in [o for o in self.ledger.orders.values() if o.symbol == symbol]:
                 self._cancel(order, now)
-
-    def _on_rejection(self, event: OrderEvent, now: Moment) -> None:
-        self._rejected_in_row += 1
-        pause = min(100_000_000 << min(self._rejected_in_row, 8), self.policy.back_off_ns)
-        self._back_off_until_mono_ns = now.now_mono_ns + pause
-        if "halted" in event.reason:
-            return  # a person's decision, not a failure; we wait
-        self._rejections.append(now.now_mono_ns)
-        span = now.now_mono_ns - self._rejections[0]
-        if len(self._rejections) == self.policy.max_rejections and span <= self.policy.rejection_window_ns:
-            self._rejections.clear()
-            self.degraded_until_mono_ns = now.now_mono_ns + self.policy.observe_ns
-            self._alert(
-                Severity.CRITICAL,
-                "orders_failing",
-                f"{self.policy.max_rejections} orders were rejected within {span / 1e9:.1f} s, the last because "
-                f"{event.reason or event.venue_code}; only observing for {self.policy.observe_ns / 1e9:g} s",
-            )
 
     def _on_paper(self, events: list[OrderEvent | FillEvent], now: Moment) -> None:
         for event in events:
@@ -434,31 +345,12 @@ class Desk:
         if not identity and (told == what or now.now_mono_ns - at < _TELL_AGAIN_NS):
             return
         self._told[key] = (what, now.now_mono_ns)
-        self._out.append(
-            SignalMessage(
-                strategy=self.name, symbol=signal.symbol, venue=self.venue, side=signal.side,
-                strength=signal.strength, urgency=signal.urgency, price_ticks=price_ticks, qty_lots=qty_lots,
-                reason="; ".join(r for r in (signal.reason, why) if r), accepted=not why, intent_id=identity,
-                correlation_id=identity, exchange_ns=now.exchange_ns, epoch=self.epoch,
-            )
-        )  # fmt: skip
+        self._out.append(self.drafts.signal(signal, price_ticks, qty_lots, now, why_not=why, identity=identity))
 
     def _alert(self, severity: Severity, kind: str, text: str) -> None:
         fields = {"strategy": self.name}
         self._out.append(
             Alert(severity=severity, kind=kind, text=f"{self.name}: {text}", source="strategy", fields=fields)
-        )
-
-    def _next(self, slot: str) -> tuple[int, str]:
-        self.number += 1
-        return self.number, intent_id(self.name, f"{self.epoch:x}", self.number, slot)
-
-    @staticmethod
-    def _stamps(now: Moment) -> Stamps:
-        return Stamps(
-            tick_receive_mono_ns=now.tick_receive_mono_ns,
-            feed_publish_mono_ns=now.feed_publish_mono_ns,
-            strategy_receive_mono_ns=now.now_mono_ns,
         )
 
 
@@ -476,29 +368,3 @@ def least_worth(instrument: Instrument) -> int:
     if instrument.min_notional is None:
         return 0
     return -int(-instrument.min_notional // (instrument.tick_size * instrument.lot_size))
-
-
-def config_of(plan: StrategyResource, instruments: Mapping[str, Instrument]) -> StrategyConfig:
-    """What a plugin of ``plan`` is initialised with."""
-    spec = plan.spec
-    own = {symbol: instruments[symbol] for symbol in spec.symbols}
-    return StrategyConfig(
-        name=plan.name, symbols=spec.symbols, instruments=own, parameters=spec.parameters, venue=spec.venue,
-        max_position_lots={s: int(spec.limits.max_position / i.lot_size) for s, i in own.items()},
-    )  # fmt: skip
-
-
-def initialize(guard: Guard, plan: StrategyResource, instruments: Mapping[str, Instrument]) -> None:
-    """Give a new plugin its parameters.
-
-    Raises:
-        ConfigError: it refuses them, does not know one of them, or fails; names the resource.
-    """
-    config = config_of(plan, instruments)
-    try:
-        guard.plugin.initialize(config)
-        config.check_all_known()
-    except ConfigError as error:
-        raise ConfigError(f"{plan.file}: {plan.name}: {error}") from None
-    except (Exception, SystemExit) as error:
-        raise ConfigError(f"{plan.file}: {plan.name}: the plugin's initialize {describe(error)}") from None

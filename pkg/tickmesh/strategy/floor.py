@@ -6,12 +6,14 @@ In: market data, order events, fills, timer ticks, commands. Out: (desk, message
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from tickmesh.domain.enums import Mode, Side
 from tickmesh.domain.messages import BookUpdate, Control, FillEvent, Message, OrderEvent, Trade
 from tickmesh.strategy.aggregation import Proposal, aggregate
-from tickmesh.strategy.desk import Desk, Moment
+from tickmesh.strategy.desk import Desk
+from tickmesh.strategy.drafts import Moment
 
 MAX_ORDERS_PER_EVENT = 16
 
@@ -44,18 +46,24 @@ class Floor:
         """Every (venue, symbol) that somebody follows."""
         return set(self._following)
 
-    def on_market_data(self, data: BookUpdate | Trade, now: Moment) -> list[Outgoing]:
-        """One book or trade, to everybody who follows its symbol."""
+    def on_market_data(self, data: BookUpdate | Trade, now: Moment) -> Iterator[Outgoing]:
+        """One book or trade, to everybody who follows its symbol.
+
+        Lazy, so that an intent can leave before the next one is made; the caller goes through to the end.
+        """
         desks = self._following.get((data.venue, data.symbol))
         if desks is None:
-            return []
+            return
         proposals: list[Proposal] = []
         for desk in desks:
             proposals += desk.propose(data, now)
         if proposals:
             for proposal in aggregate(proposals, limit=MAX_ORDERS_PER_EVENT).kept:
-                self.desks[proposal.strategy].act(proposal.signal, now)
-        return _collect(desks)
+                desk = self.desks[proposal.strategy]
+                desk.act(proposal.signal, now)
+                for message in desk.take():
+                    yield Outgoing(desk, message)
+        yield from _collect(desks)
 
     def on_order_event(self, event: OrderEvent, now: Moment, seq: int = 0) -> list[Outgoing]:
         """An order event, live (``seq`` 0) or from the journal."""

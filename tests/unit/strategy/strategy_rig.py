@@ -12,7 +12,9 @@ from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import IntentAction, Mode, OrderState, Side
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import BookUpdate, FillEvent, OrderEvent, OrderIntent, Trade, encode
-from tickmesh.strategy.desk import Desk, DeskPolicy, Moment, initialize
+from tickmesh.strategy.desk import Desk, DeskPolicy
+from tickmesh.strategy.drafts import Moment
+from tickmesh.strategy.first_steps import initialize
 from tickmesh.strategy.floor import Floor
 from tickmesh.strategy.guard import Guard, GuardPolicy, NoWatch
 from tickmesh.strategy.interface import Signal, Strategy
@@ -134,7 +136,8 @@ class Rig:
     def timer(self) -> list[OrderIntent]:
         return self.collect(self.floor.on_timer(self.moment()))
 
-    def collect(self, outgoing: list[Any]) -> list[OrderIntent]:
+    def collect(self, outgoing: Iterable[Any]) -> list[OrderIntent]:
+        outgoing = list(outgoing)
         new = [o.message for o in outgoing if isinstance(o.message, OrderIntent)]
         self.other += [o.message for o in outgoing if not isinstance(o.message, OrderIntent)]
         self.intents += new

@@ -177,7 +177,7 @@ def test_repeated_rejections_end_in_observation_with_one_alert_and_trading_resum
         for intent in rig.after(20 * MS).tick():
             rejected += 1
             rig.reject(intent, "margin")
-        if rig.desk.degraded_until_mono_ns:
+        if rig.desk.back_off.observing_until_mono_ns:
             break
     assert rejected == 10
     alerts = [m for m in rig.other if isinstance(m, Alert)]

@@ -19,12 +19,12 @@ from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import Side, TimeInForce
 from tickmesh.domain.errors import ConfigError
 from tickmesh.domain.messages import encode
-from tickmesh.strategy.desk import config_of
 from tickmesh.strategy.examples.arbitrage import Arbitrage
 from tickmesh.strategy.examples.market_making import MarketMaking
 from tickmesh.strategy.examples.mean_reversion import MeanReversion
 from tickmesh.strategy.examples.momentum import Momentum
 from tickmesh.strategy.examples.scalping import Scalping
+from tickmesh.strategy.first_steps import config_of
 from tickmesh.strategy.interface import Position, Signal, Strategy, StrategyConfig
 from tickmesh.strategy.resource import Limits, parse
 
