@@ -200,17 +200,17 @@ class Portfolio:
         return sum((book.realized for book in self.books.values()), ZERO)
 
     def positions(self, now_ns: int) -> list[PositionState]:
-        """Every leg that is open or has been, valued now."""
+        """Every leg that is open or has been, valued now; at its entry while no price at all is known."""
         found = []
         for symbol, book in self.books.items():
             price, _ = self.price_of(symbol, now_ns)
             for side, leg in book.legs.items():
                 terms = self.terms.get((symbol, side)) or VenueTerms()
-                quantity = book.instrument.qty(leg.lots)
+                quantity, entry = book.instrument.qty(leg.lots), leg.entry_price(book.instrument)
                 found.append(
                     PositionState(
                         venue=self.venue, symbol=symbol, position_side=side, qty_lots=leg.lots,
-                        entry_price=leg.entry_price(book.instrument), mark_price=price,
+                        entry_price=entry, mark_price=price or entry,
                         unrealized_pnl=quantity * price - leg.cost if price and leg.lots else ZERO,
                         realized_pnl=leg.realized, leverage=terms.leverage,
                         liquidation_price=terms.liquidation_price if leg.lots else ZERO, quantity=quantity,

@@ -92,6 +92,8 @@ class Reconciler:
             except (VenueCallError, DependencyError) as error:
                 self._failed.inc()
                 log.warning("cannot reconcile: %s", error)
+                if isinstance(error, VenueCallError) and self._venue.on_error(error):
+                    wait_s = _FIRST_RETRY_S
                 health.require("venue", f"the account cannot be reconciled: {error}")
                 limited = isinstance(error, VenueCallError) and error.outcome is Outcome.RATE_LIMITED
                 await asyncio.sleep(max(error.retry_after_s, wait_s) if limited else wait_s)  # type: ignore[union-attr]
@@ -109,6 +111,7 @@ class Reconciler:
 
     async def once(self) -> None:
         """Compare once; correct what remains. Raises VenueCallError, DependencyError, NotFiniteError, OffGridError."""
+        await self._venue.sync()
         await self._terms()
         await self._catch_up(self._portfolio)
         reading = await self._venue.read()

@@ -44,19 +44,24 @@ class VenueReader:
         fresh = self._clock.mono_ns() - usage.read_mono_ns < _MINUTE_NS
         return fresh and usage.weight_1m > self._most_weight
 
-    async def read(self) -> Reading:
-        """Positions, wallets and margins of about one moment. Raises NotFiniteError for a number that is none."""
+    async def sync(self) -> None:
+        """Measure the venue's clock, once at the start and again after it refused one of our timestamps."""
         if not self._synced:
             await self._rest.sync_time()
             self._synced = True
-        try:
-            positions = await self._rest.positions()
-            balances = await self._rest.balances()
-            sums = await self._rest.account()
-        except VenueCallError as error:
-            if error.code == _CLOCK_REFUSED:
-                self._synced = False  # the next call measures the clocks again
-            raise
+
+    def on_error(self, error: VenueCallError) -> bool:
+        """Note what a failed call says; returns whether it is worth asking again at once."""
+        if error.code != _CLOCK_REFUSED:
+            return False
+        self._synced = False
+        return True
+
+    async def read(self) -> Reading:
+        """Positions, wallets and margins of about one moment. Raises NotFiniteError for a number that is none."""
+        positions = await self._rest.positions()
+        balances = await self._rest.balances()
+        sums = await self._rest.account()
         return check(
             Reading(
                 at_ns=self._clock.wall_ns(),

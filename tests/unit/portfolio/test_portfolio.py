@@ -213,6 +213,13 @@ def test_an_old_mark_gives_way_to_the_middle_and_old_prices_are_counted() -> Non
     assert portfolio.snapshot(NOW + 60_000_000_000).stale_prices == 1
 
 
+def test_a_position_without_any_price_counts_at_its_entry() -> None:
+    portfolio = empty()
+    portfolio.on_fill(one(1000))
+    snapshot = portfolio.snapshot(NOW)
+    assert (snapshot.exposure, snapshot.unrealized_pnl, snapshot.stale_prices) == (50_000, 0, 1)
+
+
 def test_a_commission_in_another_asset_is_valued_when_its_price_is_known_and_never_taken_for_quote() -> None:
     portfolio = empty()
     portfolio.wallets["BNB"] = D(2)
