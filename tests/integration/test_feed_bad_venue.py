@@ -227,7 +227,7 @@ async def test_what_breaks_the_websocket_protocol_ends_in_a_new_connection(venue
 
 
 async def test_streams_that_do_not_fit_the_address_are_subscribed_by_message(venue: ScriptedVenue) -> None:
-    symbols = ["BTCUSDT", *(f"X{number}USDT" for number in range(39))]
+    symbols = ["BTCUSDT", *(f"X{number}USDT" for number in range(59))]
     async with running_feed(venue.address, MemoryBus(), wait=False, venue__symbols=",".join(symbols)) as feed:
         await until(lambda: venue.heard, what="a SUBSCRIBE request")
         streams = venue.asked + [name for text in venue.heard for name in json.loads(text)["params"]]

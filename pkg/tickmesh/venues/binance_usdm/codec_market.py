@@ -55,7 +55,7 @@ class DepthSnapshot(msgspec.Struct):
 _snapshot = msgspec.json.Decoder(DepthSnapshot)
 
 
-_MAX_URL_STREAMS = 100
+_MAX_URL_STREAMS = 200
 
 
 def stream_names(symbols: Sequence[str], *kinds: str) -> list[str]:
