@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,8 @@ async def simvenue(**settings: str) -> AsyncIterator[tuple[str, Process]]:
     if symbols := settings.pop("symbols", ""):
         env["TICKMESH_VENUE__SYMBOLS"] = symbols
     env |= {f"TICKMESH_SIMVENUE__{name.upper()}": value for name, value in settings.items()}
+    home = tempfile.mkdtemp(prefix="simvenue-")
+    env["TICKMESH_LOCAL__DATA_DIR"] = home
     process = Process([sys.executable, str(ROOT / "cmd" / "simvenue")], env)
     process.admin = f"http://127.0.0.1:{admin}"
     process.start()
@@ -103,6 +106,7 @@ async def simvenue(**settings: str) -> AsyncIterator[tuple[str, Process]]:
         yield f"127.0.0.1:{port}", process
     finally:
         process.end()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 class Running:
