@@ -58,11 +58,7 @@ def _plugin() -> Schema:
             "file": text("A .py file in the image, optionally :Class behind it.", maxLength=4096),
             "configMap": config_map,
         },
-        **{
-            "x-kubernetes-validations": [
-                rule(f"{sources} == 1", "give exactly one of entryPoint, module, file and configMap")
-            ]
-        },
+        rules=(rule(f"{sources} == 1", "give exactly one of entryPoint, module, file and configMap"),),
     )
 
 
@@ -126,17 +122,15 @@ def _strategy_spec() -> Schema:
             "image": text("Another image than the installation's.", maxLength=512),
         },
         required=("plugin",),
-        **{
-            "x-kubernetes-validations": [
-                rule(live, "mode Live needs an account: the name of a TradingAccount", ".account"),
-                rule("self.mode != 'Live' || has(self.limits)", "mode Live needs limits", ".limits"),
-                rule(
-                    "!has(self.symbols) || size(self.symbols) == 0 || self.shards <= size(self.symbols)",
-                    "there cannot be more shards than symbols",
-                    ".shards",
-                ),
-            ]
-        },
+        rules=(
+            rule(live, "mode Live needs an account: the name of a TradingAccount", ".account"),
+            rule("self.mode != 'Live' || has(self.limits)", "mode Live needs limits", ".limits"),
+            rule(
+                "!has(self.symbols) || size(self.symbols) == 0 || self.shards <= size(self.symbols)",
+                "there cannot be more shards than symbols",
+                ".shards",
+            ),
+        ),
     )
 
 
@@ -179,13 +173,9 @@ def strategy() -> dict[str, Any]:
             "status": _strategy_status(),
         },
         required=("spec",),
-        **{
-            "x-kubernetes-validations": [
-                rule(
-                    "size(self.metadata.name) <= 52", "the name must be 52 characters or fewer: pods are named after it"
-                )
-            ]
-        },
+        rules=(
+            rule("size(self.metadata.name) <= 52", "the name must be 52 characters or fewer: pods are named after it"),
+        ),
     )
     columns = [
         column("Mode", ".spec.mode"),
@@ -228,12 +218,10 @@ def circuit_breaker() -> dict[str, Any]:
             "name": text("Which one: venue, strategy or account."),
         },
         required=("kind",),
-        **{
-            "x-kubernetes-validations": [
-                rule(named, "a breaker of a Strategy or an Account needs its name", ".name"),
-                rule("self == oldSelf", "the target cannot be changed; make another breaker"),
-            ]
-        },
+        rules=(
+            rule(named, "a breaker of a Strategy or an Account needs its name", ".name"),
+            rule("self == oldSelf", "the target cannot be changed; make another breaker"),
+        ),
     )
     spec = group(
         "How it should behave.",
@@ -329,11 +317,7 @@ def trading_account() -> dict[str, Any]:
             ),
         },
         required=("secretRef",),
-        **{
-            "x-kubernetes-validations": [
-                rule("self.venue == oldSelf.venue", "an account cannot move to another venue", ".venue")
-            ]
-        },
+        rules=(rule("self.venue == oldSelf.venue", "an account cannot move to another venue", ".venue"),),
     )
     status = group(
         "What is.",

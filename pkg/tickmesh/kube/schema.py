@@ -48,8 +48,17 @@ def many(description: str, items: Schema, most: int, **more: Any) -> Schema:
     return {"type": "array", "description": description, "items": items, "maxItems": most, **more}
 
 
-def group(description: str, fields: dict[str, Schema], *, required: tuple[str, ...] = (), **more: Any) -> Schema:
-    schema: Schema = {"type": "object", "description": description, "properties": fields, **more}
+def group(
+    description: str,
+    fields: dict[str, Schema],
+    *,
+    required: tuple[str, ...] = (),
+    rules: tuple[dict[str, str], ...] = (),
+) -> Schema:
+    """An object; ``rules`` are CEL rules over it."""
+    schema: Schema = {"type": "object", "description": description, "properties": fields}
+    if rules:
+        schema["x-kubernetes-validations"] = list(rules)
     if required:
         schema["required"] = list(required)
     return schema

@@ -12,6 +12,7 @@ from tickmesh.settings.gateway import GatewaySettings
 from tickmesh.settings.local import LocalSettings
 from tickmesh.settings.nats import NatsSettings
 from tickmesh.settings.observe import ObserveSettings
+from tickmesh.settings.operator import OperatorSettings
 from tickmesh.settings.postgres import PostgresSettings
 from tickmesh.settings.recorder import RecorderSettings
 from tickmesh.settings.redis import RedisSettings
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
     recorder: RecorderSettings = Field(default_factory=RecorderSettings)
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     simvenue: SimvenueSettings = Field(default_factory=SimvenueSettings)
+    operator: OperatorSettings = Field(default_factory=OperatorSettings)
     observe: ObserveSettings = Field(default_factory=ObserveSettings)
     local: LocalSettings = Field(default_factory=LocalSettings)
 

@@ -1,0 +1,153 @@
+"""What a Strategy's status should say: a function of what is known, the same words for the same knowledge.
+
+In: the Strategy, its Deployments, the newest report of its pods, the mistakes found. Out: the whole status. A condition
+keeps its lastTransitionTime while its status stays, so that computing it again changes nothing and no patch triggers
+itself. Times come in with the call.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+Manifest = dict[str, Any]
+
+
+class PodReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the pod that holds the lease tells of its strategy: key ``report.<name>`` of the ``strategies`` bucket."""
+
+    holder: str = ""
+    epoch: int = 0
+    generation: int = 0
+    mode: str = ""
+    paused: bool = False
+    halted: list[str] = []
+    open_orders: int = 0
+    positions: dict[str, str] = {}
+    pnl: str = ""
+    last_signal_ns: int = 0
+    last_error: str = ""
+    disabled: bool = False
+    written_ns: int = 0
+
+
+class Knowledge(msgspec.Struct, kw_only=True):
+    """All that a status is computed from. ``problems`` are sentences about what is wrong with the resource now."""
+
+    deployments: list[Manifest] = []
+    report: PodReport | None = None
+    problems: list[str] = []
+
+
+def timestamp(now_ns: int) -> str:
+    """RFC 3339 in whole seconds, as metav1.Time is."""
+    return datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def compute(strategy: Manifest, knowledge: Knowledge, now_ns: int) -> Manifest:
+    """The status as it should be."""
+    meta, spec, before = strategy["metadata"], strategy["spec"], strategy.get("status") or {}
+    report = knowledge.report
+    wanted = spec.get("replicas", 1) * spec.get("shards", 1)
+    ready = sum(d.get("status", {}).get("readyReplicas", 0) for d in knowledge.deployments)
+    there = sum(d.get("status", {}).get("replicas", 0) for d in knowledge.deployments)
+    rolled = bool(knowledge.deployments) and all(_rolled_out(d) for d in knowledge.deployments)
+    halted = list(report.halted) if report else []
+    degraded = _degraded(knowledge, report)
+    is_ready = ready >= max(1, wanted - 1) and not degraded and wanted > 0 and ready > 0
+    status: Manifest = {
+        "observedGeneration": meta.get("generation", 0),
+        "phase": _phase(meta, spec, degraded, halted, ready),
+        "replicas": there,
+        "readyReplicas": ready,
+        "selector": f"tickmesh.io/strategy={meta['name']}",
+    }
+    facts = [
+        ("Ready", is_ready, *_ready_words(is_ready, ready, wanted)),
+        ("Progressing", not rolled, *(("RolledOut", "every pod runs the present code") if rolled else
+                                      ("RollingOut", "pods are being made or replaced"))),
+        ("Degraded", bool(degraded), *(("Problem", degraded) if degraded else ("AsExpected", "nothing is wrong"))),
+        ("Halted", bool(halted), *(("Halted", f"halted by {', '.join(halted)}") if halted else
+                                   ("Trading", "no halt is in force"))),
+    ]  # fmt: skip
+    status["conditions"] = [_condition(before, *fact, meta.get("generation", 0), now_ns) for fact in facts]
+    if report is not None:
+        status |= _reported(report)
+    return status
+
+
+def differs(strategy: Manifest, status: Manifest) -> bool:
+    """Whether the status has to be written."""
+    return bool((strategy.get("status") or {}) != status)
+
+
+def _degraded(knowledge: Knowledge, report: PodReport | None) -> str:
+    problems = list(knowledge.problems)
+    if report is not None and report.disabled:
+        problems.append(f"the plugin is disabled after errors: {report.last_error or 'see the log'}")
+    for deployment in knowledge.deployments:
+        for condition in deployment.get("status", {}).get("conditions", []):
+            if condition["type"] == "Progressing" and condition["status"] == "False":
+                problems.append(f"{deployment['metadata']['name']}: {condition.get('message', 'does not progress')}")
+    return "; ".join(problems)[:32_000]
+
+
+def _phase(meta: Manifest, spec: Manifest, degraded: str, halted: list[str], ready: int) -> str:
+    if meta.get("deletionTimestamp"):
+        return "Terminating"
+    if degraded:
+        return "Degraded"
+    if spec.get("replicas", 1) == 0 or spec.get("paused"):
+        return "Paused"
+    if halted:
+        return "Halted"
+    return "Running" if ready else "Starting"
+
+
+def _ready_words(is_ready: bool, ready: int, wanted: int) -> tuple[str, str]:
+    if is_ready:
+        return "PodsReady", f"{ready} of {wanted} pods are ready"
+    if wanted == 0:
+        return "ScaledToZero", "no pod is wanted"
+    return "PodsNotReady", f"{ready} of {wanted} pods are ready"
+
+
+def _rolled_out(deployment: Manifest) -> bool:
+    status, spec = deployment.get("status", {}), deployment["spec"]
+    wanted = spec.get("replicas", 1)
+    return bool(
+        status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        and status.get("updatedReplicas", 0) >= wanted
+        and status.get("replicas", 0) <= wanted
+        and status.get("availableReplicas", 0) >= wanted
+    )
+
+
+def _condition(
+    before: Manifest, kind: str, holds: bool, reason: str, message: str, generation: int, now_ns: int
+) -> Manifest:
+    state = "True" if holds else "False"
+    old = next((c for c in before.get("conditions", []) if c["type"] == kind), None)
+    since = old["lastTransitionTime"] if old is not None and old["status"] == state else timestamp(now_ns)
+    return {
+        "type": kind,
+        "status": state,
+        "reason": reason,
+        "message": message,
+        "lastTransitionTime": since,
+        "observedGeneration": generation,
+    }
+
+
+def _reported(report: PodReport) -> Manifest:
+    told: Manifest = {"epoch": report.epoch, "holder": report.holder, "mode": report.mode}
+    told["positions"] = [{"symbol": s, "quantity": q} for s, q in sorted(report.positions.items())]
+    if report.pnl:
+        told["pnl"] = report.pnl
+    if report.last_signal_ns:
+        told["lastSignalTime"] = timestamp(report.last_signal_ns)
+    if report.last_error:
+        told["lastError"] = report.last_error[:1024]
+    return told

@@ -1,0 +1,1 @@
+"""The operator's shells: queue, API client, election, reconcilers. ``tickmesh.kube`` decides; kopf only watches."""

@@ -1,0 +1,162 @@
+"""Operator: the watches' events in, two work queues and the bucket's watch behind them; one of several acts.
+
+In: ``saw(kind, body)`` from kopf's handlers. Out: the reconcilers' writes. Caches are kept by every replica, so that
+a new leader knows everything at once; only the leader writes. NATS or the API server may be away at any time: what
+could not be done is tried again by the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Collection
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tickmesh.domain.errors import ConfigError, DependencyError
+from tickmesh.kube.admission import Findings, check_strategy
+from tickmesh.kube.desired import STRATEGY_LABEL, Installation
+from tickmesh.observe.health import Health
+from tickmesh.observe.metrics import Metrics
+from tickmesh.ports import Bus, Clock
+from tickmesh.services.operator.breakers import BreakerReconciler
+from tickmesh.services.operator.cluster import Cluster
+from tickmesh.services.operator.election import Election
+from tickmesh.services.operator.queue import WorkQueue
+from tickmesh.services.operator.strategies import BUCKET, Known, StrategyReconciler
+from tickmesh.settings.operator import OperatorSettings
+
+log = logging.getLogger(__name__)
+
+Manifest = dict[str, Any]
+_RETRY_S = 1.0
+
+
+def read_installation(settings: OperatorSettings) -> Installation:
+    """What the chart wrote; raises ConfigError when it cannot be used."""
+    path = Path(settings.installation_file)
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Installation)
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(f"operator.installation_file {path}: {error}") from None
+
+
+class Operator:
+    """One replica."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        bus: Bus,
+        clock: Clock,
+        metrics: Metrics,
+        health: Health,
+        settings: OperatorSettings,
+        installation: Installation,
+        me: str,
+    ) -> None:
+        self.known = Known()
+        self.election = Election(cluster, clock, settings.lease_name, me, ttl_ms=settings.lease_ttl_ms)
+        leading = self.election.valid
+        self.strategies = StrategyReconciler(cluster, bus, self.known, installation, leading)
+        self.breakers = BreakerReconciler(cluster, bus, clock, self.known, leading)
+        self.strategy_queue: WorkQueue[str] = WorkQueue(self.strategies.reconcile)
+        self.breaker_queue: WorkQueue[str] = WorkQueue(self.breakers.reconcile, min_interval_s=0.1)
+        self._bus = bus
+        self._metrics = metrics
+        self._health = health
+        # None while tickmesh runs from a checkout that was not installed: then nothing is known about plugins.
+        self._plugins: Collection[str] | None = {e.name for e in entry_points(group="tickmesh.strategies")} or None
+
+    def saw(self, kind: str, change: str | None, body: Manifest) -> None:
+        """Take one event of a watch. ``change`` is kopf's type: None at the first listing, DELETED for the last."""
+        name = body["metadata"]["name"]
+        gone = change == "DELETED"
+        self._metrics.counter("watch_events_total", "events of the watches", kind=kind).inc()
+        match kind:
+            case "Strategy":
+                _keep(self.known.strategies, name, body, gone)
+                self.strategy_queue.add(name)
+            case "Deployment":
+                _keep(self.known.deployments, name, body, gone)
+                owner = body["metadata"].get("labels", {}).get(STRATEGY_LABEL)
+                if owner:
+                    self.strategy_queue.add(owner)
+            case "CircuitBreaker":
+                _keep(self.known.breakers, name, body, gone)
+                self.breaker_queue.add(name)
+            case "TradingAccount":
+                _keep(self.known.accounts, name, body, gone)
+                for strategy in self.known.strategies.values():
+                    if strategy["spec"].get("account") == name:
+                        self.strategy_queue.add(strategy["metadata"]["name"])
+            case "ConfigMap":
+                for strategy in self.known.strategies.values():
+                    if strategy["spec"]["plugin"].get("configMap", {}).get("name") == name:
+                        self.strategy_queue.add(strategy["metadata"]["name"])
+
+    def admit(self, strategy: Manifest, old: Manifest | None) -> Findings:
+        """The webhook's answer."""
+        return check_strategy(strategy, old, accounts=self.known.accounts, entry_points=self._plugins)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.election.run())
+            group.create_task(self.strategy_queue.run())
+            group.create_task(self.breaker_queue.run())
+            group.create_task(self._follow_reports())
+            group.create_task(self.breakers.follow(self.breaker_queue.add))
+            group.create_task(self._lead())
+            group.create_task(self._measure())
+
+    async def _lead(self) -> None:
+        """Look at everything once whenever leadership comes."""
+        while True:
+            await self.election.leading.wait()
+            log.info("looking at %d strategies, %d breakers", len(self.known.strategies), len(self.known.breakers))
+            for name in list(self.known.strategies):
+                self.strategy_queue.add(name)
+            for name in list(self.known.breakers):
+                self.breaker_queue.add(name)
+            while self.election.valid():
+                await asyncio.sleep(0.5)
+
+    async def _follow_reports(self) -> None:
+        while True:
+            try:
+                bucket = await self._bus.kv(BUCKET)
+                async for entry in bucket.watch("report.>"):
+                    name = entry.key.removeprefix("report.")
+                    self.strategies.on_report(name, entry.value)
+                    if name in self.known.strategies:
+                        self.strategy_queue.add(name)
+            except DependencyError as error:
+                log.warning("the reports of strategies cannot be followed: %s; trying again", error)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _measure(self) -> None:
+        gauge = self._metrics.gauge
+        while True:
+            gauge("leading", "1 while this replica acts").set(float(self.election.valid()))
+            gauge("strategies", "Strategy resources known").set(len(self.known.strategies))
+            gauge("queue_length", "keys that wait or are worked on").set(len(self.strategy_queue))
+            gauge("reconcile_calls", "reconciliations so far").set(self.strategy_queue.calls)
+            gauge("reconcile_failures", "reconciliations that failed").set(self.strategy_queue.failures)
+            with contextlib.suppress(AttributeError):
+                if self._bus.connected:
+                    self._health.satisfy("bus")
+                else:
+                    self._health.require("bus", "NATS is not reachable; trading goes on, changes wait")
+            await asyncio.sleep(1.0)
+
+
+def _keep(table: dict[str, Manifest], name: str, body: Manifest, gone: bool) -> None:
+    if gone:
+        table.pop(name, None)
+    else:
+        table[name] = body

@@ -1,0 +1,249 @@
+"""StrategyReconciler: makes the cluster and the ``strategies`` bucket hold what a Strategy asks for.
+
+In: names of Strategies to look at; the newest objects from the watches; reports of pods from the bucket. Out: applied
+manifests, bucket entries, status, Events. Level-triggered: it looks at what is, never at what happened, so a missed
+event, a restart at any moment or a second call end in the same state. It writes only when something differs.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from tickmesh.domain.enums import IntentAction
+from tickmesh.domain.errors import DependencyError
+from tickmesh.domain.messages import OrderIntent, encode
+from tickmesh.domain.subjects import intent as intent_subject
+from tickmesh.kube import desired, status
+from tickmesh.kube.desired import FINALIZER, Installation
+from tickmesh.ports import Bus, KeyValue
+from tickmesh.services.operator.cluster import Cluster
+
+log = logging.getLogger(__name__)
+
+Manifest = dict[str, Any]
+BUCKET = "strategies"
+_STATUS_INTERVAL_S = 2.0
+_DELETE_LOOK_S = 1.0
+_RESYNC_S = 600.0
+FORCE_DELETE = "tickmesh.io/force-delete"
+
+
+class Known:
+    """The newest objects that the watches brought, by name. Filled by the handlers, read by the reconcilers."""
+
+    def __init__(self) -> None:
+        self.strategies: dict[str, Manifest] = {}
+        self.deployments: dict[str, Manifest] = {}
+        self.breakers: dict[str, Manifest] = {}
+        self.accounts: dict[str, Manifest] = {}
+        self.reports: dict[str, status.PodReport] = {}
+
+
+class StrategyReconciler:
+    """One per operator; ``reconcile`` is the worker of a WorkQueue."""
+
+    def __init__(
+        self, cluster: Cluster, bus: Bus, known: Known, installation: Installation, leading: Callable[[], bool]
+    ) -> None:
+        self._cluster = cluster
+        self._bus = bus
+        self._known = known
+        self._installation = installation
+        self._leading = leading
+        self._applied: dict[str, tuple[int, str]] = {}
+        self._written: dict[str, bytes] = {}
+        self._status_at: dict[str, float] = {}
+        self._cancelled: dict[str, float] = {}
+        self.applies = 0
+
+    async def reconcile(self, name: str) -> float | None:
+        """Bring one Strategy to where it should be; returns when to look again."""
+        if not self._leading():
+            return None
+        strategy = self._known.strategies.get(name)
+        if strategy is None:
+            await self._forget(name)
+            return None
+        if strategy["metadata"].get("deletionTimestamp"):
+            return await self._release(strategy)
+        if FINALIZER not in strategy["metadata"].get("finalizers", []):
+            finalizers = [*strategy["metadata"].get("finalizers", []), FINALIZER]
+            version = strategy["metadata"]["resourceVersion"]
+            await self._cluster.patch(
+                "Strategy", name, {"metadata": {"finalizers": finalizers, "resourceVersion": version}}
+            )
+        problems, source = await self._problems(strategy)
+        if not problems:
+            await self._apply(strategy, source)
+        try:
+            await self._publish(strategy)
+        except DependencyError as error:
+            problems.append(f"the strategies bucket cannot be written: {error}")
+        return await self._write_status(strategy, problems)
+
+    def on_report(self, name: str, value: bytes | None) -> None:
+        """Take a pod's report from the bucket; one that cannot be read is logged and skipped."""
+        if value is None:
+            self._known.reports.pop(name, None)
+            return
+        try:
+            self._known.reports[name] = msgspec.json.decode(value, type=status.PodReport)
+        except msgspec.DecodeError as error:
+            log.warning("the report of strategy %s cannot be read: %s", name, error)
+
+    async def _problems(self, strategy: Manifest) -> tuple[list[str], str]:
+        """What is wrong with it now although it was admitted, and the text of its plugin."""
+        spec, problems, source = strategy["spec"], [], ""
+        account = spec.get("account")
+        if spec.get("mode") == "Live" and account not in self._known.accounts:
+            problems.append(f"TradingAccount {account!r} is not there (any more)")
+        wanted = spec["plugin"].get("configMap")
+        if wanted:
+            text = await self._cluster.config_map_key(wanted["name"], wanted.get("key", "strategy.py"))
+            if text is None:
+                problems.append(f"ConfigMap {wanted['name']} with key {wanted.get('key', 'strategy.py')} is not there")
+            else:
+                source = text
+        return problems, source
+
+    async def _apply(self, strategy: Manifest, source: str) -> None:
+        """Apply what is not as it should be: the resource changed, or somebody changed a Deployment."""
+        name = strategy["metadata"]["name"]
+        wanted = desired.objects(strategy, self._installation, source)
+        key = (strategy["metadata"].get("generation", 0), msgspec.json.encode(wanted).hex()[-64:])
+        drifted = [
+            n
+            for n in desired.deployment_names(strategy)
+            if (have := self._known.deployments.get(n)) is None or _drifted(have, wanted)
+        ]
+        if self._applied.get(name) == key and not drifted:
+            return
+        first = name not in self._applied
+        for manifest in wanted:
+            await self._cluster.apply(manifest)
+        self.applies += 1
+        self._applied[name] = key
+        if drifted and not first:
+            words = f"{', '.join(drifted)} was changed or removed by somebody else; put back"
+            await self._cluster.event(strategy, "Strategy", "Repaired", words)
+        elif not drifted:
+            await self._cluster.event(strategy, "Strategy", "Applied", "the pods follow the changed resource")
+        else:
+            await self._cluster.event(strategy, "Strategy", "Created", f"{', '.join(drifted)} applied")
+
+    async def _publish(self, strategy: Manifest) -> None:
+        """Write the hot part to the bucket, where the running pods follow it."""
+        name, document = strategy["metadata"]["name"], desired.hot_document(strategy)
+        if self._written.get(name) == document:
+            return
+        bucket = await self._bucket()
+        entry = await bucket.get(f"spec.{name}")
+        if entry is None or entry.value != document:
+            await bucket.put(f"spec.{name}", document)
+        self._written[name] = document
+
+    async def _write_status(self, strategy: Manifest, problems: list[str]) -> float:
+        name = strategy["metadata"]["name"]
+        names = desired.deployment_names(strategy)
+        known = status.Knowledge(
+            deployments=[d for n in names if (d := self._known.deployments.get(n)) is not None],
+            report=self._known.reports.get(name),
+            problems=problems,
+        )
+        made = status.compute(strategy, known, time.time_ns())
+        if not status.differs(strategy, made):
+            return _RESYNC_S
+        now = time.monotonic()
+        important = _condition_states(strategy.get("status") or {}) != _condition_states(made)
+        due = self._status_at.get(name, 0.0) + _STATUS_INTERVAL_S
+        if not important and now < due:
+            return due - now  # P&L moves all the time: told every two seconds, conditions at once
+        self._status_at[name] = now
+        await self._cluster.patch_status("Strategy", name, made)
+        if problems and important:
+            await self._cluster.event(strategy, "Strategy", "Degraded", "; ".join(problems), warning=True)
+        return _RESYNC_S
+
+    async def _release(self, strategy: Manifest) -> float | None:
+        """Deletion: cancel its orders, wait until none is open, then let go."""
+        name = strategy["metadata"]["name"]
+        finalizers = strategy["metadata"].get("finalizers", [])
+        if FINALIZER not in finalizers:
+            return None
+        forced = (strategy["metadata"].get("annotations") or {}).get(FORCE_DELETE) == "true"
+        if not forced and not await self._quiet(strategy):
+            report = self._known.reports.get(name)
+            left = (
+                f"{report.open_orders} orders are open" if report else "its pods have not confirmed that none is open"
+            )
+            words = f"waiting: {left}; to let go anyway: kubectl annotate strategy {name} {FORCE_DELETE}=true"
+            await self._cluster.event(strategy, "Strategy", "CancellingOrders", words)
+            await self._write_status(strategy, [])
+            return _DELETE_LOOK_S
+        bucket = await self._bucket()
+        for key in (f"spec.{name}", f"report.{name}"):
+            await bucket.delete(key)
+        others = [f for f in finalizers if f != FINALIZER]
+        version = strategy["metadata"]["resourceVersion"]
+        await self._cluster.patch("Strategy", name, {"metadata": {"finalizers": others, "resourceVersion": version}})
+        await self._forget(name)
+        return None
+
+    async def _quiet(self, strategy: Manifest) -> bool:
+        """Whether no order of it is open, after asking for that: by its pods while they live, by execution always."""
+        spec, name = strategy["spec"], strategy["metadata"]["name"]
+        report = self._known.reports.get(name)
+        if spec.get("mode") != "Live" and (report is None or report.open_orders == 0):
+            return True
+        await self._publish(strategy)  # paused: the pods cancel what is open and say when it is done
+        if name not in self._cancelled and spec.get("account"):
+            order = OrderIntent(
+                intent_id=f"delete.{strategy['metadata']['uid']}",
+                strategy=name,
+                account=spec["account"],
+                venue=spec.get("venue") or "",
+                symbol="",
+                action=IntentAction.CANCEL_ALL,
+                publish_ns=time.time_ns(),
+            )
+            await self._bus.publish_durable(intent_subject(spec["account"]), encode(order), message_id=order.intent_id)
+            self._cancelled[name] = time.monotonic()
+        if report is None:
+            # No pod ever ran, or all are gone with their report: what execution was asked to cancel is cancelled.
+            asked = self._cancelled.get(name)
+            return asked is None or time.monotonic() - asked > 10.0
+        return report.open_orders == 0 and report.paused
+
+    async def _forget(self, name: str) -> None:
+        for table in (self._applied, self._written, self._status_at, self._cancelled):
+            table.pop(name, None)
+        self._known.reports.pop(name, None)
+
+    async def _bucket(self) -> KeyValue:
+        return await self._bus.kv(BUCKET)
+
+
+def _condition_states(found: Manifest) -> list[tuple[str, str]]:
+    states = [(c["type"], c["status"]) for c in found.get("conditions", [])]
+    return [*states, ("phase", found.get("phase", "")), ("generation", str(found.get("observedGeneration", 0)))]
+
+
+def _drifted(have: Manifest, wanted: list[Manifest]) -> bool:
+    """Whether a Deployment lacks something that we set. What others added (defaults, autoscalers' fields) is theirs."""
+    mine = next(
+        (m for m in wanted if m["kind"] == "Deployment" and m["metadata"]["name"] == have["metadata"]["name"]), None
+    )
+    return mine is not None and not _contains(have["spec"], mine["spec"])
+
+
+def _contains(have: Any, want: Any) -> bool:
+    if isinstance(want, dict):
+        return isinstance(have, dict) and all(k in have and _contains(have[k], v) for k, v in want.items() if v != {})
+    if isinstance(want, list):
+        return isinstance(have, list) and len(have) == len(want) and all(map(_contains, have, want))
+    return bool(have == want or str(have) == str(want))
