@@ -5,10 +5,19 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 
+from tickmesh.bus.memory import MemoryBus
 from tickmesh.domain.errors import DependencyError
 from tickmesh.domain.messages import AccountSnapshot
+from tickmesh.gateway.api import Api, Watch
+from tickmesh.gateway.guard import Access
+from tickmesh.gateway.record import record_routes
+from tickmesh.gateway.replica import Replica
+from tickmesh.observe.clock import SystemClock
+from tickmesh.observe.metrics import Metrics
 from tickmesh.store import upkeep
+from tickmesh.store.cache import Cache
 from tickmesh.store.history import History
 from tickmesh.store.rows import account_rows, fill_rows, merge, order_rows, trade_rows
 from tickmesh.store.writer import Writer
@@ -59,6 +68,36 @@ async def test_fills_orders_account_and_bars_are_told_newest_first_and_exact(tmp
             with pytest.raises(ValueError, match="limit must be"):
                 await history.fills(0, 1, limit=limit)
         await history.close()
+
+
+async def test_the_gateway_tells_the_record_and_says_503_while_postgres_is_away(tmp_path: Path) -> None:
+    access = Access(token="", local=True)
+    async with postgres(tmp_path) as dsn:
+        await upkeep.open_schema(dsn, 30)
+        writer = Writer(dsn, name="test", timeout_s=20)
+        await writer.write(merge([fill_rows(a_fill(n), find, n) for n in range(1, 4)]))
+        await writer.close()
+        cache = Cache("redis://127.0.0.1:1/0", timeout_s=0.1)  # nobody is there: slower, not broken
+        history = History(dsn, cache=cache, timeout_s=3)
+        clock = SystemClock()
+        api = Api(
+            Replica(), MemoryBus(), clock, Metrics("x"), watch=Watch(), access=access,
+            more_routes=record_routes(history, clock),
+        )  # fmt: skip
+        async with TestClient(TestServer(api.app)) as client:
+            span = {"since_ms": "0", "until_ms": str(START_NS // 1_000_000 + 1000)}
+            response = await client.get("/api/v1/record/fills", params={**span, "account": "main", "limit": "2"})
+            assert response.status == 200
+            assert [f["trade_id"] for f in await response.json()] == [3, 2]
+            for path in ("order-events", "accounts/main", "bars/binance_usdm/BTCUSDT"):
+                assert (await client.get(f"/api/v1/record/{path}", params=span)).status == 200
+            wrong = await client.get("/api/v1/record/fills", params={"limit": "99999"})
+            assert wrong.status == 400 and "limit must be" in await wrong.text()
+            await history.close()
+            history._dsn = "postgresql://nobody@127.0.0.1:1/none"
+            gone = await client.get("/api/v1/record/fills", params=span)
+            assert gone.status == 503 and "Postgres is away" in await gone.text()
+        await cache.close()
 
 
 async def test_postgres_away_is_one_sentence(tmp_path: Path) -> None:

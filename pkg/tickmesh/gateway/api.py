@@ -57,6 +57,7 @@ class Api:
         requests_per_s: float = 100.0,
         max_sockets: int = 100,
         send_timeout_s: float = SEND_TIMEOUT_S,
+        more_routes: tuple[Route, ...] = (),
     ) -> None:
         self._replica = replica
         self._clock = clock
@@ -71,7 +72,7 @@ class Api:
         self._live_metrics = LiveMetrics(metrics)
         self.past = Past()
         self.sockets: set[LiveSocket] = set()
-        self.routes = self._table()
+        self.routes = self._table() + more_routes
         self._document = msgspec.json.encode(openapi.document(self.routes))
         guard = Guard(access, RateLimit(requests_per_s), self._is_open, metrics)
         self.app = web.Application(middlewares=[guard.middleware], client_max_size=_MAX_BODY_BYTES)

@@ -19,10 +19,13 @@ from tickmesh.domain import subjects
 from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.gateway.api import Api, Watch
 from tickmesh.gateway.guard import Access, is_loopback
+from tickmesh.gateway.record import record_routes
 from tickmesh.gateway.replica import Replica
 from tickmesh.gateway.view import Market, ServiceView
 from tickmesh.services.instruments import wait_for_instruments
 from tickmesh.services.service import Service
+from tickmesh.store.cache import Cache
+from tickmesh.store.history import History
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,11 @@ async def run(service: Service) -> None:
     settings = service.settings
     replica, watch = Replica(), Watch()
     access = _access(service)
+    cache = Cache(settings.redis.url.get_secret_value(), timeout_s=settings.redis.timeout_s)
+    history = History(
+        settings.postgres.dsn.get_secret_value(), cache=cache, pool_size=settings.postgres.pool_size,
+        timeout_s=settings.postgres.timeout_s,
+    )  # fmt: skip
     api = Api(
         replica,
         service.bus,
@@ -51,6 +59,7 @@ async def run(service: Service) -> None:
         requests_per_s=settings.gateway.requests_per_s,
         max_sockets=settings.gateway.max_sockets,
         send_timeout_s=settings.gateway.send_timeout_s,
+        more_routes=record_routes(history, service.clock),
     )
     decode_errors = service.metrics.counter("decode_errors_total", "messages on the bus that could not be decoded")
     for subject in _SUBJECTS:
@@ -80,6 +89,7 @@ async def run(service: Service) -> None:
             task.cancel()
         await asyncio.gather(*tasks, *(s.close() for s in list(api.sockets)), return_exceptions=True)
         await runner.cleanup()
+        await asyncio.gather(history.close(), cache.close())
 
 
 def _access(service: Service) -> Access:
