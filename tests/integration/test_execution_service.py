@@ -7,12 +7,15 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from order_rig import ACCOUNT, SYMBOL, OrderRig, order_rig
 
 from tickmesh.domain.enums import OrderState, Side, TimeInForce, Urgency
+from tickmesh.observe.clock import SystemClock
+from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 
 S = OrderState
 SENT = (S.SUBMITTED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED)
@@ -196,6 +199,38 @@ async def test_a_writer_that_was_paused_past_its_lease_leaves_the_account_to_its
             await rig.settle()
         finally:
             await rig.children["execution-2"].stop()
+
+
+async def test_what_somebody_else_does_on_the_account_is_adopted_and_left_alone_by_a_drain(rig: OrderRig) -> None:
+    venue = rig.settings.venue
+    rest = BinanceUsdmRest(
+        venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(), 5000, SystemClock()
+    )
+    try:
+        bid = rig.books[SYMBOL].bids[0][0]
+        quiet = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.003"}
+        price = Decimal(bid - 3000) / 10
+        await rest.place({**quiet, "price": price, "newClientOrderId": "by-hand-1"})
+        assert (await rig.until("by-hand-1", S.SUBMITTED)).external
+        taken = {"symbol": SYMBOL, "side": "SELL", "type": "MARKET", "quantity": "0.004"}
+        await rest.place({**taken, "newClientOrderId": "by-hand-2"})
+        await rig.until("by-hand-2", S.FILLED)
+        await rest.place({**quiet, "price": price, "newClientOrderId": "by-hand-3"})
+        await rig.kill("execution", signal.SIGTERM)
+        async with asyncio.timeout(15):
+            while rig.children["execution"].restarts == 0:
+                await asyncio.sleep(0.05)
+        await rig.ready("execution")
+        assert len(await rest.open_orders(SYMBOL)) == 2, "a drain cancels our own orders only"
+        assert (await rig.get("execution", "/stats"))["counters"]["reconciliation_mismatches_total"] == 0
+        rig.control("halt", f"account.{ACCOUNT}")
+        for client_id in ("by-hand-1", "by-hand-3"):
+            await rig.until(client_id, S.CANCELED)
+        ours, record = await rig.settle()
+        assert sum(f.side * f.qty_lots for f in ours.fills.values()) == -4
+        assert len(ours.fills) == len(record["fills"])
+    finally:
+        await rest.close()
 
 
 async def test_a_start_from_a_checkpoint_reads_the_end_of_the_journal_only_and_doubles_nothing(tmp_path: Path) -> None:

@@ -235,7 +235,8 @@ class OrderLedger:
         ]
 
     def symbols_with_open(self) -> set[str]:
-        return {o.symbol for o in self.open.values() if not o.state.terminal}
+        """Symbols in which an order of ours (not of somebody else on the same account) may still trade."""
+        return {o.symbol for o in self.open.values() if not o.state.terminal and not o.external}
 
     # Inside.
 

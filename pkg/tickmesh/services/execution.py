@@ -229,7 +229,7 @@ class _Desk:
 
     async def _drain(self) -> None:
         own = self.service.settings.execution
-        cancels = self.path.cancel_all()
+        cancels = [self.path.cancel(order) for order in self.ledger.open_of() if not order.external]
         if cancels:
             log.info("drain: cancelling %d open orders", len(cancels))
             await asyncio.wait(cancels, timeout=own.drain_s)
