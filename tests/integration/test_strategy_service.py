@@ -20,6 +20,7 @@ from tickmesh.bus.nats import NatsBus
 from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import IntentAction, Side
 from tickmesh.domain.errors import ConfigError
+from tickmesh.domain.messages import Control, encode
 from tickmesh.observe.admin import AdminServer
 from tickmesh.observe.clock import SystemClock
 from tickmesh.observe.health import Health
@@ -187,6 +188,26 @@ async def test_observation_sends_no_order_and_simulation_fills_on_paper(world: W
         await world.until(lambda: desk.paper.qty_lots("BTCUSDT") != 0, bid=618_900, ask=618_901)
         assert desk.live.qty_lots("BTCUSDT") == 0
         assert len(world.places()) == placed
+        write(path, QUOTER)
+        await world.until(lambda: len(world.open_orders()) == 2)
+
+
+async def test_a_mode_that_was_commanded_survives_a_restart_and_an_edit_overrules_it(
+    world: World, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "s.yaml", QUOTER)
+    async with Running(world, path) as running:
+        await world.until(lambda: len(world.open_orders()) == 2)
+        command = Control(verb="mode", scope="strategy.quoter", arguments={"mode": "Observation"}, actor="a person")
+        world.bus.publish("ctl.mode.strategy.quoter", encode(command))
+        await world.until(lambda: not world.open_orders())
+        assert desk_of(running).mode.value == "Observation"
+    placed = len(world.places())
+    async with Running(world, path) as running:
+        await world.until(lambda: desk_of(running).signals > 10)
+        assert len(world.places()) == placed
+        write(path, QUOTER + "  mode: Simulation\n")
+        await world.until(lambda: desk_of(running).mode.value == "Simulation")
         write(path, QUOTER)
         await world.until(lambda: len(world.open_orders()) == 2)
 

@@ -36,6 +36,7 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     paper: LedgerState = msgspec.field(default_factory=LedgerState)
     paper_trade_id: int = 1
     plugin_state: dict[str, Any] = {}
+    resource_mode: Mode = Mode.LIVE
 
 
 def checkpoint_of(desk: Desk) -> bytes:
@@ -44,6 +45,7 @@ def checkpoint_of(desk: Desk) -> bytes:
     checkpoint = Checkpoint(
         name=desk.name, account=desk.account, venue=desk.venue, epoch=desk.epoch, journal_seq=desk.journal_seq,
         mode=desk.mode, live=desk.live.save(), paper=desk.paper.save(), paper_trade_id=desk.paper_venue.next_trade_id,
+        resource_mode=desk.plan.spec.mode,
     )  # fmt: skip
     checkpoint.paper.orders = []  # the paper venue dies with the process, and its open orders with it
     try:
@@ -59,6 +61,8 @@ def checkpoint_of(desk: Desk) -> bytes:
 def restore(desk: Desk, checkpoint: Checkpoint, now_mono_ns: int) -> None:
     """Fill a new desk; the plugin's own state last, when its positions are known."""
     desk.journal_seq = checkpoint.journal_seq
+    if checkpoint.resource_mode is desk.plan.spec.mode:
+        desk.mode = checkpoint.mode  # perhaps set by a command since; an edit of the resource overrules it
     desk.live.load(checkpoint.live, now_mono_ns)
     desk.paper.load(checkpoint.paper, now_mono_ns)
     desk.paper_venue.next_trade_id = checkpoint.paper_trade_id

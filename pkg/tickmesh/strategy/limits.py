@@ -7,7 +7,7 @@ fewer than wished, one sentence. Cancels are not its business: they always pass.
 from __future__ import annotations
 
 from collections import deque
-from decimal import Decimal
+from decimal import ROUND_CEILING, Decimal
 from typing import NamedTuple
 
 from tickmesh.domain.enums import Side
@@ -25,17 +25,44 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
+class _Bounds(NamedTuple):
+    """Limits and venue filters of one symbol as integers; ``*_tick_lots`` are values in ticks times lots."""
+
+    max_lots: int
+    max_tick_lots: int
+    min_lots: int
+    min_tick_lots: int
+
+
 class LimitFilter:
-    """Limits of one strategy; replaced as a whole when the resource is edited, keeping its recent history."""
+    """Limits of one strategy; ``limits`` may be replaced while it works, its recent history stays."""
 
     def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+        self._limits = limits
+        self._bounds: dict[str, _Bounds] = {}
         self._last_mono_ns: dict[tuple[str, Side], int] = {}
         self._recent: deque[int] = deque(maxlen=10_000)
 
-    def max_lots(self, instrument: Instrument) -> int:
-        """The position limit in lots."""
-        return int(self.limits.max_position / instrument.lot_size)
+    @property
+    def limits(self) -> Limits:
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        self._bounds = {}
+
+    def _of(self, instrument: Instrument) -> _Bounds:
+        bounds = self._bounds.get(instrument.symbol)
+        if bounds is None:
+            unit = instrument.tick_size * instrument.lot_size
+            bounds = self._bounds[instrument.symbol] = _Bounds(
+                int(self._limits.max_position / instrument.lot_size),
+                int(self._limits.max_order_notional / unit),
+                _ceil((instrument.min_qty or Decimal(0)) / instrument.lot_size),
+                _ceil((instrument.min_notional or Decimal(0)) / unit),
+            )
+        return bounds
 
     def check(
         self,
@@ -56,13 +83,13 @@ class LimitFilter:
         position, open orders of the same side included; such orders need not keep the cool-down.
         ``cool_down_factor`` stretches it while market data arrives late.
         """
-        symbol, limits = instrument.symbol, self.limits
+        symbol, limits, bounds = instrument.symbol, self._limits, self._of(instrument)
         if qty_lots <= 0 or price_ticks <= 0:
             return Verdict(0, "a signal needs a quantity and a price")
         if len(ledger.orders) >= limits.max_open_orders:
             return Verdict(0, f"maxOpenOrders {limits.max_open_orders} reached")
         exposed = int(side) * ledger.qty_lots(symbol) + ledger.open_lots(symbol, side)
-        room = self.max_lots(instrument) - exposed
+        room = bounds.max_lots - exposed
         reason = f"maxPosition {limits.max_position} leaves {max(room, 0)} lots"
         if reducing:
             room, reason = min(room, -exposed), f"only {max(-exposed, 0)} lots reduce the position"
@@ -73,11 +100,11 @@ class LimitFilter:
                 return Verdict(0, f"coolDownMs {limits.cool_down_ms * cool_down_factor} is not over")
         if self._rate(now_mono_ns) >= limits.max_orders_per_second:
             return Verdict(0, f"maxOrdersPerSecond {limits.max_orders_per_second} reached")
-        by_value = int(limits.max_order_notional / instrument.notional(price_ticks, 1))
+        by_value = bounds.max_tick_lots // price_ticks
         if by_value < room:
             room, reason = by_value, f"maxOrderNotional {limits.max_order_notional} allows {by_value} lots"
         allowed = min(qty_lots, max(room, 0))
-        least = least_lots(instrument, price_ticks)
+        least = max(1, bounds.min_lots, -(-bounds.min_tick_lots // price_ticks))
         if allowed < least and not (reducing and allowed > 0):
             return Verdict(0, reason if allowed < qty_lots else f"the venue takes {least} lots at least")
         return Verdict(allowed, reason if allowed < qty_lots else "")
@@ -101,12 +128,5 @@ class LimitFilter:
         return len(self._recent)
 
 
-def least_lots(instrument: Instrument, price_ticks: int) -> int:
-    """The smallest order that the venue takes at a price."""
-    least = 1
-    if instrument.min_qty is not None:
-        least = max(least, -int(-instrument.min_qty // instrument.lot_size))
-    if instrument.min_notional is not None:
-        value = instrument.notional(price_ticks, 1)
-        least = max(least, -int(-(instrument.min_notional or Decimal(0)) // value))
-    return least
+def _ceil(value: Decimal) -> int:
+    return int(value.to_integral_value(ROUND_CEILING))

@@ -16,7 +16,7 @@ from strategy_rig import BTC, MS, S
 from tickmesh.domain.enums import Side
 from tickmesh.domain.messages import FillEvent
 from tickmesh.strategy.ledger import Ledger, WorkingOrder
-from tickmesh.strategy.limits import LimitFilter, least_lots
+from tickmesh.strategy.limits import LimitFilter
 from tickmesh.strategy.resource import Limits
 
 PRICE = 618_000
@@ -83,8 +83,10 @@ def test_a_refusal_names_its_limit(more: dict[str, object], says: str) -> None:
 
 def test_an_order_is_cut_to_what_its_value_allows_but_never_below_what_the_venue_takes() -> None:
     assert limits(max_order_notional=Decimal(200)).check(ledger(), BTC, Side.BUY, PRICE, 9, now_mono_ns=S).qty_lots == 3
-    assert least_lots(BTC, PRICE) == 1
-    assert least_lots(BTC, 100_000) == 5  # 50 quote at 10 000 is five thousandths
+    # 50 quote at a price of 10 000 is five thousandths
+    assert limits().check(ledger(), BTC, Side.BUY, 100_000, 5, now_mono_ns=S).qty_lots == 5
+    too_small = limits().check(ledger(), BTC, Side.BUY, 100_000, 4, now_mono_ns=S)
+    assert (too_small.qty_lots, too_small.reason) == (0, "the venue takes 5 lots at least")
     verdict = limits(max_order_notional=Decimal(40)).check(ledger(), BTC, Side.BUY, 100_000, 9, now_mono_ns=S)
     assert verdict.qty_lots == 0
 
