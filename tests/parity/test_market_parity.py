@@ -11,8 +11,8 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from tests.parity.twins import STAMPS, Twins, snapshot
+
 from tickmesh import hotpath
 from tickmesh.hotpath.pure import book as pure_book
 from tickmesh.hotpath.pure import market as pure_market

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-
 from tests.parity.twins import Twins
+
 from tickmesh import hotpath
 from tickmesh.domain.errors import MalformedFrameError, OffGridError
 
@@ -31,9 +31,10 @@ RAW = DEPTH[DEPTH.index(b'{"e"') : -1]
 FRAMES = (DEPTH, TOP, TRADE, RAW)
 
 PIECES = st.sampled_from(
-    [b"0", b"9", b".", b"-", b"+", b"e9", b'"', b"\\", b"\\u0041", b",", b"[", b"]", b"{", b"}", b" ", b"\n", b"\x00"]
-    + [b"\x7f", b"\xff", b"\xc3\xa9", b"null", b"true", b"NaN", b"1e400", b"9" * 30, b"0" * 30, b"9223372036854775808"]
-    + ["٣".encode(), b'"x":1,', b'["1.0","1"],', b"00", b".0", b"_", b"0x1", b'"E":1,']
+    b'0 9 . - + e9 " \\ \\u0041 , [ ] { } \x00 \x7f \xff \xc3\xa9 null true NaN 1e400 9223372036854775808 00 .0 _'.split(
+        b" "
+    )
+    + [b"0x1", b" ", b"\n", b"9" * 30, b"0" * 30, "٣".encode(), b'"x":1,', b'["1.0","1"],', b'"E":1,']
 )
 
 
