@@ -11,6 +11,7 @@ mod levels;
 mod market;
 mod pack;
 mod replica;
+mod ring;
 mod scan;
 mod sync;
 mod twin;
@@ -18,7 +19,7 @@ mod twin;
 use pyo3::prelude::*;
 
 /// Raised with every change that the Python side must know of; see `tickmesh.hotpath.INTERFACE`.
-const INTERFACE: u32 = 3;
+const INTERFACE: u32 = 4;
 
 #[pymodule]
 fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -26,6 +27,9 @@ fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<levels::L2Book>()?;
     module.add_class::<replica::BookReplica>()?;
     module.add_class::<market::Market>()?;
+    module.add_class::<ring::RingWriter>()?;
+    module.add_class::<ring::RingReader>()?;
+    module.add_class::<ring::Taken>()?;
     for (name, code) in [
         ("OTHER", market::OTHER),
         ("APPLIED", market::APPLIED),

@@ -22,6 +22,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+from tickmesh import hotpath
 from tickmesh.bus.ring_file import Attached, attach, bell_path, create, map_reader, ring_paths
 from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.hotpath.pure import ring
@@ -57,7 +58,7 @@ class RingWriter:
         else:
             raise ConfigError(f"no room for the ring ({'; '.join(failures)}); free space or lower feed.ring_slots")
         self._map = mmap.mmap(self._fd, ring.ring_bytes(slots, slot_bytes))
-        self._ring = ring.RingWriter(
+        self._ring = hotpath.RingWriter(
             memoryview(self._map), slots, slot_bytes, generation=time.time_ns(), pid=os.getpid()
         )
 
@@ -258,7 +259,7 @@ class RingReader:
 
 
 @contextlib.contextmanager
-def poll_reader(data_dir: str | Path, name: str = "md", *, timeout_s: float = 5.0) -> Iterator[ring.RingReader]:
+def poll_reader(data_dir: str | Path, name: str = "md", *, timeout_s: float = 5.0) -> Iterator[hotpath.RingReader]:
     """The bare reader for a thread or process that spins; its ``read`` is a few loads when there is nothing.
 
     Raises:

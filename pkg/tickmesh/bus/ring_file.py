@@ -18,6 +18,7 @@ import mmap
 import os
 from pathlib import Path
 
+from tickmesh import hotpath
 from tickmesh.hotpath.pure import ring
 
 _SHM = Path("/dev/shm")
@@ -75,7 +76,7 @@ def is_still(path: Path, status: os.stat_result) -> bool:
 class Attached:
     """A reader's mapping of the file, with its bell once it has slept for the first time."""
 
-    def __init__(self, path: Path, fd: int, reader: ring.RingReader, mapped: mmap.mmap) -> None:
+    def __init__(self, path: Path, fd: int, reader: hotpath.RingReader, mapped: mmap.mmap) -> None:
         self._path = path
         self._status = os.fstat(fd)
         os.close(fd)
@@ -134,7 +135,7 @@ def attach(paths: list[Path], *, from_oldest: bool) -> Attached | None:
     return Attached(*found) if found is not None else None
 
 
-def map_reader(paths: list[Path], *, from_oldest: bool) -> tuple[Path, int, ring.RingReader, mmap.mmap] | None:
+def map_reader(paths: list[Path], *, from_oldest: bool) -> tuple[Path, int, hotpath.RingReader, mmap.mmap] | None:
     """The first of ``paths`` that is a ring, with its descriptor (the caller's to close), reader and mapping."""
     for path in paths:
         try:
@@ -147,7 +148,7 @@ def map_reader(paths: list[Path], *, from_oldest: bool) -> tuple[Path, int, ring
             os.close(fd)
             continue
         try:
-            return path, fd, ring.RingReader(memoryview(mapped), from_oldest=from_oldest), mapped
+            return path, fd, hotpath.RingReader(memoryview(mapped), from_oldest=from_oldest), mapped
         except ring.RingFormatError:
             os.close(fd)
     return None

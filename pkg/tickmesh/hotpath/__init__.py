@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-INTERFACE = 3
+INTERFACE = 4
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 
@@ -54,6 +54,7 @@ if TYPE_CHECKING or native is None:
     from tickmesh.hotpath.pure.book import L2Book
     from tickmesh.hotpath.pure.market import APPLIED, BUFFERED, GAP, OLD, OTHER, TOP, TOP_OLD, TRADE, Market
     from tickmesh.hotpath.pure.replica import BookReplica
+    from tickmesh.hotpath.pure.ring import RingReader, RingWriter
 else:
     from tickmesh_native import (
         APPLIED,
@@ -67,6 +68,8 @@ else:
         BookReplica,
         L2Book,
         Market,
+        RingReader,
+        RingWriter,
     )
 
 __all__ = [
@@ -83,5 +86,7 @@ __all__ = [
     "BookReplica",
     "L2Book",
     "Market",
+    "RingReader",
+    "RingWriter",
     "native",
 ]

@@ -1,0 +1,126 @@
+"""Writer and readers of either half share one memory: what one writes the other reads, and both lose the same."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tickmesh import hotpath
+from tickmesh.hotpath.pure import ring as pure
+
+pytestmark = pytest.mark.skipif(hotpath.native is None, reason=f"no native half: {hotpath.WHY_PURE}")
+
+SLOTS, SLOT_BYTES = 8, 192
+HALVES: tuple[Any, Any] = (hotpath.native, pure)
+
+
+def fields(taken: Any) -> Any:
+    return taken and (taken.subject, taken.payload, taken.lost)
+
+
+class Rings:
+    """Two memories with the same history, each written by one half and read by both."""
+
+    def __init__(self) -> None:
+        self.memories = [memoryview(bytearray(pure.ring_bytes(SLOTS, SLOT_BYTES))) for _ in HALVES]
+        self.writers = [self.write_with(half, 1) for half in HALVES]
+        self.readers = [[half.RingReader(memory) for half in HALVES] for memory in self.memories]
+
+    def write_with(self, half: Any, generation: int) -> Any:
+        memory = self.memories[HALVES.index(half)]
+        return half.RingWriter(memory, SLOTS, SLOT_BYTES, generation=generation, pid=7)
+
+    def write(self, subject: str, payload: bytes) -> None:
+        results = []
+        for writer in self.writers:
+            try:
+                writer.write(subject, payload)
+                results.append("")
+            except ValueError as error:
+                results.append(str(error))
+        assert results[0] == results[1]
+        assert self.writers[0].written == self.writers[1].written
+
+    def read(self) -> Any:
+        taken = [fields(reader.read()) for readers in self.readers for reader in readers]
+        assert taken.count(taken[0]) == 4, taken
+        state = [(r.pending, r.lost, r.closed, r.restarted()) for readers in self.readers for r in readers]
+        assert state.count(state[0]) == 4, state
+        return taken[0]
+
+    def replace_writers(self, generation: int) -> None:
+        """A second life, each memory now in the hands of the other half."""
+        for writer in self.writers:
+            writer.release()
+        kinds = reversed(HALVES)
+        pairs = zip(kinds, self.memories, strict=True)
+        self.writers = [k.RingWriter(m, SLOTS, SLOT_BYTES, generation=generation, pid=7) for k, m in pairs]
+
+
+messages = st.tuples(st.text(min_size=1, max_size=40), st.binary(max_size=180))
+
+
+@given(st.lists(st.one_of(messages, st.just(None), st.integers(2, 9)), max_size=120))
+def test_all_pairs_of_halves_read_and_lose_the_same(steps: list[Any]) -> None:
+    rings = Rings()
+    for step in [*steps, *[None] * (SLOTS + 2)]:
+        if step is None:
+            rings.read()
+        elif isinstance(step, int):
+            rings.replace_writers(step)
+        else:
+            rings.write(*step)
+    assert rings.read() is None
+
+
+def test_the_memory_is_the_same_byte_for_byte() -> None:
+    rings = Rings()
+    for number in range(20):
+        rings.write(f"md.{number % 3}", b"x" * 130)  # one size, so that no slot keeps a tail of an older message
+    assert bytes(rings.memories[0]) == bytes(rings.memories[1])
+
+
+def test_a_corrupted_slot_is_lost_at_every_reader_and_never_torn() -> None:
+    for at, number in itertools.product((0, 8, 12, 14, 17, 30), range(1, 4)):
+        rings = Rings()
+        for n in range(1, 4):
+            rings.write("s", str(n).encode() * 20)
+        for memory in rings.memories:
+            memory[pure.HEADER_BYTES + number * SLOT_BYTES + at] ^= 0xFF
+        received = [rings.read() for _ in range(4)]
+        assert any(taken and taken[2] == 1 for taken in received)
+
+
+def test_sleepers_and_farewell_cross_the_halves() -> None:
+    rings = Rings()
+    for memory, (writer, readers) in enumerate(zip(rings.writers, rings.readers, strict=True)):
+        readers[1 - memory].set_sleeping(3, True)
+        assert writer.sleepers() == 1 << 24
+        writer.woken(3)
+        assert writer.sleepers() == 0
+        writer.close()
+        assert all(reader.closed for reader in readers)
+
+
+def test_a_released_ring_is_refused_and_not_touched() -> None:
+    rings = Rings()
+    for made in (rings.writers[0], *rings.readers[0][:1]):
+        made.release()
+    with pytest.raises(ValueError, match="released"):
+        rings.writers[0].write("s", b"")
+    with pytest.raises(ValueError, match="released"):
+        rings.readers[0][0].read()
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 64, b"\0" * 4096, b"\xff" * 4096])
+def test_what_is_no_ring_is_refused_alike(content: bytes) -> None:
+    sentences = []
+    for half in HALVES:
+        with pytest.raises(pure.RingFormatError) as caught:
+            half.RingReader(memoryview(bytearray(content)))
+        sentences.append(str(caught.value))
+    assert sentences[0] == sentences[1]
