@@ -9,7 +9,8 @@ import pytest
 from feed_rig import Running, ScriptedVenue, running_feed, until
 
 from tickmesh.bus.memory import MemoryBus
-from tickmesh.domain.errors import ConfigError
+from tickmesh.domain.errors import ConfigError, DependencyError
+from tickmesh.services.instruments import wait_for_instruments
 
 MALFORMED = {
     "not JSON": "{]",
@@ -242,3 +243,31 @@ async def test_more_symbols_than_one_connection_carries_are_refused_with_a_sente
     with pytest.raises(ConfigError, match="at most 256 symbols"):
         async with running_feed(venue.address, MemoryBus(), venue__symbols=symbols):
             pass
+
+
+async def test_a_changed_listing_reaches_the_bus_and_a_changed_grid_asks_for_a_new_start(venue: ScriptedVenue) -> None:
+    bus = MemoryBus()
+    with pytest.raises(DependencyError, match=r"the grid of BTCUSDT changed from 0\.1 and 0\.001 to 0\.05 and 0\.001"):
+        async with running_feed(venue.address, bus, feed__listing_interval_s="0.05") as feed:
+            assert (await wait_for_instruments(bus, "binance", ["BTCUSDT"]))["BTCUSDT"].max_qty == 1000
+            venue.info = venue.info.replace(b'"maxQty":"1000"', b'"maxQty":"500"')
+            async with asyncio.timeout(10):
+                while (await wait_for_instruments(bus, "binance", ["BTCUSDT"]))["BTCUSDT"].max_qty != 500:
+                    await asyncio.sleep(0.02)
+            assert not feed.task.done()
+            venue.info = venue.info.replace(b'"tickSize":"0.1"', b'"tickSize":"0.05"')
+            await until(feed.task.done, what="the feed ends")
+            feed.task.result()
+
+
+async def test_gaps_without_end_do_not_use_up_the_venues_request_weight(venue: ScriptedVenue) -> None:
+    async with running_feed(
+        venue.address, MemoryBus(), feed__snapshot_weight_per_min="240", feed__snapshot_interval_s="0.01"
+    ) as feed:
+        for number in range(150):
+            await venue.diff(1000 * number + 501, 1000 * number + 900, 1000 * number + 500, [], [])
+            venue.last_id = 1000 * number + 900
+            await asyncio.sleep(0.02)
+        assert feed.count("gaps_total") >= 3
+        # 240 are twelve snapshots of 20 a minute: six at once, then one every ten seconds.
+        assert 4 <= venue.snapshots <= 7

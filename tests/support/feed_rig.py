@@ -210,6 +210,7 @@ class ScriptedVenue:
     def __init__(self) -> None:
         self.sockets: list[web.WebSocketResponse] = []
         self.connects = 0
+        self.info = msgspec.json.encode(INFO)
         self.heartbeat_s: float | None = None
         self.heard: list[str] = []
         self.asked: list[str] = []
@@ -237,7 +238,7 @@ class ScriptedVenue:
             await runner.cleanup()
 
     async def _info(self, _: web.Request) -> web.Response:
-        return web.Response(body=msgspec.json.encode(INFO))
+        return web.Response(body=self.info)
 
     async def _depth(self, _: web.Request) -> web.Response:
         self.snapshots += 1

@@ -107,7 +107,10 @@ class Feed:
             service.health.set_started()
             log.info("following %s of %s", ", ".join(instruments), self._venue)
             await self._work_until_stopping(
-                connection.run(), self._watch(), *(snapshots.follow(m) for m in self._intake.markets.values())
+                connection.run(),
+                self._watch(),
+                snapshots.watch_listing(instruments),
+                *(snapshots.follow(m) for m in self._intake.markets.values()),
             )
         await self._drain()
 

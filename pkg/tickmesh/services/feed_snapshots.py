@@ -24,6 +24,8 @@ log = logging.getLogger("tickmesh.feed")
 
 _FIRST_DIFF_S = 0.2
 _AT_ONCE = 4
+_LISTING_PAUSE_S = 30.0
+_WEIGHTS = ((50, 2), (100, 5), (500, 10), (1000, 20))  # of a depth request, by the levels asked for at most
 
 
 class FeedSnapshots:
@@ -36,6 +38,9 @@ class FeedSnapshots:
         self._use = use
         self._wanted: dict[str, asyncio.Event] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)  # a reconnect must not fetch fifty books in one burst
+        weight = next(cost for levels, cost in _WEIGHTS if self._keys.snapshot_limit <= levels)
+        self._budget = _Budget(self._keys.snapshot_weight_per_min / weight)
+        self._look_at_listing = asyncio.Event()
         self._resyncs = service.metrics.counter("resyncs_total", "snapshots put to use")
 
     def want(self, symbol: str) -> None:
@@ -83,27 +88,103 @@ class FeedSnapshots:
             while replica.needs_snapshot:
                 try:
                     async with self._slots:
+                        await self._budget.spend()
                         snapshot = await self._rest.depth(market.symbol, self._keys.snapshot_limit)
-                    used = self._use(market, snapshot)
-                    attempt = 0
-                    self._resyncs.value += used
+                    self._resyncs.value += self._use(market, snapshot)
                     if not replica.needs_snapshot:
+                        attempt = 0
                         break
-                    wait_s = self._keys.snapshot_interval_s
+                    # Older than what we hold, as from a venue's cache, or there was a gap meanwhile.
+                    wait_s = max(self._keys.snapshot_interval_s, self._wait_s(attempt))
+                    attempt += 1
                 except (DependencyError, MalformedFrameError) as error:
                     wait_s = self._wait_s(attempt, error)
                     attempt += 1
+                    if isinstance(error, MalformedFrameError):
+                        self._look_at_listing.set()  # off the grid: perhaps there is another one now
                     log.warning("%s: no snapshot (%s); trying again in %.1f s", market.symbol, error, wait_s)
                 await asyncio.sleep(wait_s)
             await asyncio.sleep(self._keys.snapshot_interval_s)
 
-    def _wait_s(self, attempt: int, error: TickmeshError) -> float:
+    async def watch_listing(self, instruments: dict[str, Instrument]) -> None:
+        """Look at the listing now and then, and put what changed on the bus, until cancelled.
+
+        Raises:
+            DependencyError: a grid changed; everything in ticks and lots has to begin anew, with a new start.
+        """
+        service, known = self._service, dict(instruments)
+        venue = service.settings.venue.name
+        while True:
+            try:
+                async with asyncio.timeout(self._keys.listing_interval_s):
+                    await self._look_at_listing.wait()
+            except TimeoutError:
+                pass
+            try:
+                listed = await self._rest.instruments(venue)
+                for symbol, old in known.items():
+                    new = listed.get(symbol)
+                    if new is None:
+                        log.error("%s does not list %s any more", venue, symbol)
+                        continue
+                    if new != old:
+                        await publish_instrument(service.bus, new)
+                        log.warning("%s changed its listing of %s", venue, symbol)
+                        known[symbol] = new
+                        _same_grid(old, new)
+            except VenueRefusedError as error:
+                log.warning("no listing: %s", error)
+                await asyncio.sleep(error.retry_after_s)
+            except MalformedFrameError as error:
+                log.warning("no listing: %s", error)
+            except GridChangedError:
+                raise
+            except DependencyError as error:
+                log.warning("no listing: %s", error)
+            await asyncio.sleep(min(_LISTING_PAUSE_S, self._keys.listing_interval_s))
+            self._look_at_listing.clear()
+
+    def _wait_s(self, attempt: int, error: TickmeshError | None = None) -> float:
         asked_s = error.retry_after_s if isinstance(error, VenueRefusedError) else 0.0
         keys = self._keys
         wait_s = backoff_s(
             attempt, keys.reconnect_first_s, keys.reconnect_base_s, keys.reconnect_max_s, random.random()
         )
         return max(asked_s, wait_s)
+
+
+class GridChangedError(DependencyError):
+    """The venue has another tick or lot size for a symbol than before; a new start takes it up."""
+
+
+def _same_grid(old: Instrument, new: Instrument) -> None:
+    if (old.tick_size, old.lot_size) != (new.tick_size, new.lot_size):
+        raise GridChangedError(
+            "venue",
+            f"the grid of {new.symbol} changed from {old.tick_size} and {old.lot_size} to {new.tick_size} and "
+            f"{new.lot_size}; starting anew with it",
+        )
+
+
+class _Budget:
+    """Requests a minute: half of them may come at once, the others evenly; so no minute ever has more."""
+
+    def __init__(self, per_minute: float) -> None:
+        self._burst = max(1.0, per_minute / 2)
+        self._per_s = per_minute / 2 / 60
+        self._left = self._burst
+        self._at_s = 0.0
+
+    async def spend(self) -> None:
+        """Take one, waiting until it is there."""
+        while True:
+            now_s = asyncio.get_running_loop().time()
+            self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s) if self._at_s else self._left
+            self._at_s = now_s
+            if self._left >= 1.0:
+                self._left -= 1.0
+                return
+            await asyncio.sleep((1.0 - self._left) / self._per_s)
 
 
 async def _until(holds: Callable[[], bool], timeout_s: float) -> None:

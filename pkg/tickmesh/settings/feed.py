@@ -18,6 +18,12 @@ class FeedSettings(Section):
     snapshot_interval_s: float = key(
         0.25, "Least time between two snapshots of a symbol; each costs 20 of 2400 weight a minute.", unit="s", gt=0
     )
+    snapshot_weight_per_min: int = key(
+        1200, "Request weight that snapshots may use; half of the venue's 2400, the rest is for orders.", ge=40
+    )
+    listing_interval_s: float = key(
+        3600.0, "Pace at which the venue's listing is looked at for changes.", unit="s", gt=0
+    )
     rest_timeout_s: float = key(5.0, "How long a public REST request may take.", unit="s", gt=0, le=60)
     book_depth: int = key(10, "Levels per side in a published book update.", ge=1, le=50)
     stale_after_s: float = key(3.0, "Silence of a symbol after which its book is stale.", unit="s", gt=0)
