@@ -69,7 +69,8 @@ async def test_every_answer_is_what_the_openapi_document_says() -> None:
         fill_up(opened)
         _, document = await get(session, "/api/v1/openapi.json")
         plain = {path for path, methods in document["paths"].items() if "get" in methods and "{" not in path}
-        assert plain == {*LISTS, "/api/v1/openapi.json", "/ws/live"}
+        record = {"/api/v1/record/fills", "/api/v1/record/order-events"}  # Postgres: test_recorder_history
+        assert plain == {*LISTS, *record, "/api/v1/openapi.json", "/ws/live"}
         for path, kind in LISTS.items():
             async with session.get(path) as response:
                 assert response.status == 200, path
@@ -91,11 +92,16 @@ async def test_every_route_is_in_the_openapi_document() -> None:
     from tickmesh.bus.memory import MemoryBus
     from tickmesh.gateway.api import Api, Watch
     from tickmesh.gateway.guard import Access
+    from tickmesh.gateway.record import record_routes
     from tickmesh.gateway.replica import Replica
     from tickmesh.observe.clock import SystemClock
     from tickmesh.observe.metrics import Metrics
+    from tickmesh.store.history import History
 
-    api = Api(Replica(), MemoryBus(), SystemClock(), Metrics("x"), watch=Watch(), access=Access())
+    record = record_routes(History("postgresql://nobody@127.0.0.1:1/none"), SystemClock())
+    api = Api(
+        Replica(), MemoryBus(), SystemClock(), Metrics("x"), watch=Watch(), access=Access(), more_routes=record
+    )  # fmt: skip
     routed = {
         (route.method, resource.canonical)
         for resource in api.app.router.resources()
