@@ -24,7 +24,7 @@ class Nobody:
     def on_fill(self, order: OrderMachine, fill: FillEvent) -> None: ...
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_a_start_from_the_checkpoint_knows_every_open_order_and_every_trade(choose: random.Random) -> None:
     ledger, keeper = OrderLedger("main", "binance", Nobody()), CheckpointKeeper(HORIZON_S, Checkpoint())
