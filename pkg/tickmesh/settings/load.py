@@ -83,7 +83,7 @@ def _parse(text: str, section: str, key: str) -> Any:
     kind = annotation.model_fields[key].annotation
     if getattr(kind, "__origin__", kind) in (list, dict):
         stripped = text.strip()
-        if stripped[:1] not in "[{":
+        if not stripped.startswith(("[", "{")):
             return [part.strip() for part in stripped.split(",") if part.strip()]
         try:
             return yaml.safe_load(stripped)

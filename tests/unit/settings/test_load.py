@@ -56,3 +56,8 @@ def test_every_key_says_why_and_secrets_are_hidden() -> None:
         if isinstance(getattr(getattr(settings, section), name), SecretStr):
             assert "local" not in repr(getattr(getattr(settings, section), name))
         assert variable(path).startswith("TICKMESH_")
+
+
+def test_an_empty_text_is_an_empty_list() -> None:
+    assert load({"TICKMESH_RISK__CRITICAL_SERVICES": ""}).risk.critical_services == []
+    assert load({"TICKMESH_RISK__CRITICAL_SERVICES": "feed, account"}).risk.critical_services == ["feed", "account"]
