@@ -122,7 +122,7 @@ def _from_module(resource: StrategyResource, key: str, target: str) -> LoadedPlu
         module = _fresh(module, Path(str(source)))
     module.__dict__["__tickmesh_digest__"] = digest
     cls = getattr(module, class_name, None)
-    if not _is_plugin(cls):
+    if cls is None or not _is_plugin(cls):
         raise _wrong(resource, key, f"{target} is not a class derived from tickmesh.strategy.interface.Strategy")
     return LoadedPlugin(cls, digest)
 
