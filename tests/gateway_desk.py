@@ -26,6 +26,8 @@ from tickmesh.domain.messages import (
     Stamps,
     encode,
 )
+from tickmesh.gateway.openapi import Route
+from tickmesh.gateway.record import record_routes
 from tickmesh.observe.admin import AdminServer
 from tickmesh.observe.clock import SystemClock
 from tickmesh.observe.health import Health
@@ -34,6 +36,7 @@ from tickmesh.services import gateway
 from tickmesh.services.instruments import publish_instrument
 from tickmesh.services.service import Service
 from tickmesh.settings import load
+from tickmesh.store.history import History
 
 BTC = Instrument(
     venue="binance", symbol="BTCUSDT", base="BTC", quote="USDT", tick_size=Decimal("0.10"), lot_size=Decimal("0.001")
@@ -185,3 +188,8 @@ def publish_signal(bus: MemoryBus) -> None:
         publish_ns=time.time_ns(), reason="spread is wide",
     )  # fmt: skip
     bus.publish("signal.market-making", encode(message))
+
+
+def record_routes_without_postgres() -> tuple[Route, ...]:
+    """The routes that the service adds to the API's own; nothing connects until one is asked."""
+    return record_routes(History("postgresql://nobody@127.0.0.1:1/none"), SystemClock())

@@ -158,7 +158,8 @@ class Guard:
         except ValueError as error:
             response = _refusal(400, str(error))
         except DependencyError as error:
-            response = _refusal(503, f"nothing was sent: {error}; try again")
+            sent = "" if request.method == "GET" else "nothing was sent: "
+            response = _refusal(503, f"{sent}{error}; try again")
         except Exception:
             log.exception("%s %s failed", request.method, request.path)
             response = _refusal(500, f"{request.method} {request.path} failed inside the gateway; its log says why")

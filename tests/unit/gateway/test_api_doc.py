@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from tests.gateway_desk import record_routes_without_postgres
 
 from tickmesh.bus.memory import MemoryBus
 from tickmesh.gateway import view
@@ -43,6 +44,14 @@ def test_the_update_example_has_the_fields_that_are_sent() -> None:
 
 
 def test_every_route_is_described() -> None:
-    api = Api(Replica(), MemoryBus(), SystemClock(), Metrics("x"), watch=Watch(), access=Access())
+    api = Api(
+        Replica(),
+        MemoryBus(),
+        SystemClock(),
+        Metrics("x"),
+        watch=Watch(),
+        access=Access(),
+        more_routes=record_routes_without_postgres(),
+    )
     for route in api.routes:
         assert f"{route.method} {route.path}" in TEXT, route.path
