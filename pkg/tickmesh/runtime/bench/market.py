@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
-from tickmesh.domain.messages import MarkPrice
-from tickmesh.hotpath.pure.market import Market as PureHotMarket
-from tickmesh.hotpath.pure.replica import BookReplica
+from tickmesh import hotpath
+from tickmesh.hotpath.pure.market import Market as PureMarket
+from tickmesh.hotpath.pure.replica import BookReplica as PureReplica
 from tickmesh.runtime.bench import rivals
 from tickmesh.runtime.bench.frames import Frames
 from tickmesh.runtime.bench.result import Result, from_ns
 from tickmesh.settings.feed import FeedSettings
 from tickmesh.venues.binance_usdm.codec_market import parse_depth_snapshot
-from tickmesh.venues.binance_usdm.market_intake import Market, MarketIntake
 
 _ROUNDS = 2
 
@@ -29,59 +29,75 @@ def timed(step: Callable[[bytes], object], frames: Sequence[bytes]) -> list[int]
     return durations[len(durations) // 10 :]
 
 
-class _Sink:
-    """Takes what the feed would publish and does nothing with it; a frame that is refused ends the benchmark."""
+class Path:
+    """The feed's work on one frame, without its sockets: parse, check the sequence, apply, compute the features."""
 
-    def on_trade(self, market: Market, mono_ns: int) -> None: ...
-
-    def on_mark(self, mark: MarkPrice, mono_ns: int) -> None: ...
-
-    def on_dirty(self, market: Market) -> None: ...
-
-    def on_gap(self, market: Market) -> None:
-        raise RuntimeError("a gap in the capture: what follows would measure a dead book")
-
-    def on_needs_snapshot(self, market: Market) -> None: ...
-
-    def on_malformed(self, error: Exception, frame: bytes) -> None:
-        raise error
-
-
-class PurePath:
-    """The feed's own intake on one frame, without its sockets: parse, check the sequence, apply, features."""
-
-    def __init__(self, frames: Frames) -> None:
-        keys = FeedSettings()
-        instrument = frames.instrument
-        self._market = Market(
-            instrument,
-            BookReplica(
-                "binance",
-                instrument.symbol,
-                tick_size=instrument.tick_size,
-                lot_size=instrument.lot_size,
-                depth=keys.book_depth,
-                flow_half_life_ns=1_000_000_000,
-                volatility_interval_ns=1_000_000_000,
-                volatility_half_life_ns=60_000_000_000,
-            ),
+    def __init__(self, half: Half, frames: Frames) -> None:
+        keys, instrument = FeedSettings(), frames.instrument
+        self.market = half.Market()
+        self.replica = half.BookReplica(
+            "binance",
+            instrument.symbol,
+            tick_size=instrument.tick_size,
+            lot_size=instrument.lot_size,
+            depth=keys.book_depth,
+            flow_half_life_ns=1_000_000_000,
+            volatility_interval_ns=1_000_000_000,
+            volatility_half_life_ns=60_000_000_000,
         )
-        self._intake = MarketIntake("binance", {instrument.symbol: self._market}, _Sink(), hot_market=PureHotMarket)
+        self.market.add(self.replica)
         snapshot = parse_depth_snapshot(frames.snapshot)
-        # A message older than the snapshot is dropped by the rules, so the measured stream may start at its beginning.
+        bids = [(instrument.to_ticks(p), instrument.to_lots(q)) for p, q in snapshot.bids]
+        asks = [(instrument.to_ticks(p), instrument.to_lots(q)) for p, q in snapshot.asks]
         for raw in frames.depth:
-            self._intake.on_frame(raw, 1)
-            if self._intake.on_snapshot(self._market, snapshot, 1) and not self._market.replica.stale:
+            self.market.on_frame(raw)
+            if self.replica.on_snapshot(snapshot.lastUpdateId, bids, asks) and self.replica.synchronised:
                 break
+        else:
+            raise RuntimeError("the capture's depth messages never join its snapshot")
 
     def step(self, raw: bytes) -> object:
-        """One frame to the message that the feed would publish."""
-        market = self._market
-        self._intake.on_frame(raw, 1)
-        if market.dirty:
-            market.dirty = False
-            return market.replica.update()
-        return None
+        """One frame to features."""
+        self.market.on_frame(raw)
+        return self.replica.features()
+
+    def sound(self) -> None:
+        """What was measured must have been a living book."""
+        if self.replica.gaps or self.replica.stale:
+            raise RuntimeError("the book was not synchronised to the end; the figures would be worthless")
+
+
+class Half(Protocol):
+    """Either half of the hot path."""
+
+    @property
+    def Market(self) -> Any: ...
+
+    @property
+    def BookReplica(self) -> Any: ...
+
+
+def half(name: str) -> Half:
+    """``pure`` or ``native``; both in one process, whichever the services use.
+
+    Raises:
+        AbsentError: the native half is not there.
+    """
+    if name == "pure":
+        return _Pure
+    if hotpath.native is None:
+        raise AbsentError(f"the native half is not in use: {hotpath.WHY_PURE}")
+    native: Half = hotpath.native
+    return native
+
+
+class _Pure:
+    Market = PureMarket
+    BookReplica = PureReplica
+
+
+class AbsentError(RuntimeError):
+    """A benchmark that cannot run here; the sentence says why."""
 
 
 def timer(_: Frames) -> Result:
@@ -89,39 +105,73 @@ def timer(_: Frames) -> Result:
     return from_ns("timer", timed(lambda _: None, [b""] * 50_000), "an empty call between two clock readings")
 
 
-def depth_pure(frames: Frames) -> Result:
-    durations = [d for _ in range(_ROUNDS) for d in timed(PurePath(frames).step, frames.depth)]
-    what = f"depth message ({frames.mean_levels:.0f} levels) bytes to book to features, Python"
-    return from_ns("depth_pure", durations, what)
+def depth(name: str) -> Callable[[Frames], Result]:
+    """Depth messages of the capture through one half."""
+
+    def run(frames: Frames) -> Result:
+        durations = []
+        for _ in range(_ROUNDS):
+            path = Path(half(name), frames)
+            durations += timed(path.step, frames.depth)
+            path.sound()
+        what = f"depth message ({frames.mean_levels:.0f} levels on average) bytes to book to features, {name}"
+        return from_ns(f"depth_{name}", durations, what)
+
+    return run
 
 
-def top_pure(frames: Frames) -> Result:
-    path = PurePath(frames)
-    for raw in frames.depth[:200]:
-        path.step(raw)
-    return from_ns("top_pure", timed(path.step, frames.tops[:20_000]), "bookTicker bytes to features, Python")
+def small(name: str, kind: str) -> Callable[[Frames], Result]:
+    """bookTicker or trade messages through one half."""
+
+    def run(frames: Frames) -> Result:
+        path = Path(half(name), frames)
+        chosen = frames.tops if kind == "top" else frames.trades
+        step = path.step if kind == "top" else path.market.on_frame
+        what = "bookTicker bytes to features" if kind == "top" else "trade bytes to a trade"
+        return from_ns(f"{kind}_{name}", timed(step, chosen[:20_000]), f"{what}, {name}")
+
+    return run
 
 
-def mix_pure(frames: Frames) -> Result:
+def mix(name: str) -> Callable[[Frames], Result]:
     """Messages a second of the natural mix, in blocks of 1000, on one core."""
-    path = PurePath(frames)
-    clock = time.perf_counter_ns
-    rates = []
-    for start in range(0, len(frames.mix) - 999, 1000):
-        block = frames.mix[start : start + 1000]
-        began = clock()
-        for raw in block:
-            path.step(raw)
-        rates.append(1000 * 1e9 / (clock() - began))
-    rates.sort()
-    return Result(
-        "mix_pure",
-        "msg/s",
-        p50=round(rates[len(rates) // 2]),
-        p99=round(rates[len(rates) // 100]),
-        n=len(frames.mix),
-        what="messages a second of the capture's natural mix on one core, Python (p99: the slowest hundredth)",
-    )
+
+    def run(frames: Frames) -> Result:
+        path = Path(half(name), frames)
+        clock = time.perf_counter_ns
+        rates = []
+        for start in range(0, len(frames.mix) - 999, 1000):
+            block = frames.mix[start : start + 1000]
+            began = clock()
+            for raw in block:
+                path.step(raw)
+            rates.append(1000 * 1e9 / (clock() - began))
+        path.sound()
+        rates.sort()
+        what = f"messages a second of the capture's natural mix on one core, {name} (p99: the slowest hundredth)"
+        p50, p99 = round(rates[len(rates) // 2]), round(rates[len(rates) // 100])
+        return Result(f"mix_{name}", "msg/s", p50, p99, len(frames.mix), what)
+
+    return run
+
+
+def allocations_native(frames: Frames) -> Result:
+    """Memory blocks that CPython and the crate's allocator hand out per message on the steady path."""
+    path = Path(half("native"), frames)
+    count = getattr(hotpath.native, "allocations", None)
+    if count is None:
+        raise AbsentError("this native half was built without its allocation counter")
+    on_frame = path.market.on_frame
+    for raw in frames.mix[:30_000]:
+        on_frame(raw)
+    chosen = frames.mix[30_000:40_000]
+    before = count()
+    for raw in chosen:
+        on_frame(raw)
+    after = count()
+    per_message = (after - before) / len(chosen)
+    what = "allocations of the crate per message on the steady path"
+    return Result("allocations_native", "blocks", round(per_message, 4), round(per_message, 4), len(chosen), what)
 
 
 def _rival(name: str, make: Callable[[Frames], rivals.Step], what: str) -> Callable[[Frames], Result]:

@@ -42,12 +42,18 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("timer", market.timer, capture=False),
     Benchmark("copy_floor", market.copy_floor),
     Benchmark("depth_msgspec_floor", market.depth_msgspec_floor),
-    Benchmark("depth_pure", market.depth_pure),
+    Benchmark("depth_native", market.depth("native")),
+    Benchmark("depth_pure", market.depth("pure")),
     Benchmark("depth_cryptofeed", market.depth_cryptofeed, rival="order-book and yapic.json"),
     Benchmark("depth_nautilus", market.depth_nautilus, rival="nautilus_trader"),
     Benchmark("depth_hftbacktest", market.depth_hftbacktest, rival="hftbacktest"),
-    Benchmark("top_pure", market.top_pure),
-    Benchmark("mix_pure", market.mix_pure),
+    Benchmark("top_native", market.small("native", "top")),
+    Benchmark("top_pure", market.small("pure", "top")),
+    Benchmark("trade_native", market.small("native", "trade")),
+    Benchmark("trade_pure", market.small("pure", "trade")),
+    Benchmark("mix_native", market.mix("native")),
+    Benchmark("mix_pure", market.mix("pure")),
+    Benchmark("allocations_native", market.allocations_native),
     Benchmark("hop_tcp", hops.hop_tcp, capture=False),
     Benchmark("hop_nats_raw", hops.hop_nats_raw, capture=False),
     Benchmark("hop_nats", hops.hop_nats, capture=False),
@@ -103,6 +109,8 @@ def _one(name: str, frames: Frames | None) -> Outcome:
     gc.freeze()  # what was loaded before is nobody's garbage to walk through
     try:
         return benchmark.run(frames)  # type: ignore[arg-type]  # those without a capture do not look at it
+    except market.AbsentError as error:
+        return Skipped(name, str(error))
     except ImportError as error:
         if not benchmark.rival:
             raise
