@@ -25,6 +25,7 @@ WRITER = """
     writer = RingWriter(sys.argv[1], "t", slots=int(sys.argv[2]), slot_bytes=256)
     count, pause = int(sys.argv[3]), float(sys.argv[4])
     print("writing", flush=True)
+    sys.stdin.readline()
     for _ in range(count):
         number = writer.written + 1
         writer.publish("n", number.to_bytes(8, "little") * (number % 20 + 1))
@@ -46,10 +47,11 @@ READER = """
 
 
 @contextlib.contextmanager
-def python(code: str, *arguments: object) -> Iterator[subprocess.Popen[str]]:
+def python(code: str, *arguments: object, wait: bool = False) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT / "pkg")},
+        stdin=subprocess.PIPE if wait else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -82,9 +84,15 @@ def no_files_left(tmp_path: Path) -> Iterator[None]:
 async def test_a_fast_writer_and_a_reader_in_another_process_account_for_every_message(tmp_path: Path) -> None:
     count = 60_000
     reader, numbers, stopping = RingReader(tmp_path, "t"), [], asyncio.Event()
-    with python(WRITER, tmp_path, 512, count, 0) as writer:
+    with python(WRITER, tmp_path, 512, count, 0, wait=True) as writer:
         task = asyncio.create_task(reader.run(lambda _, p: numbers.append(number_in(p)), stopping))
         assert await asyncio.to_thread(said, writer) == "writing"
+        async with asyncio.timeout(10):
+            while not reader.attached:  # else all may be written before it looks for the first time
+                await asyncio.sleep(0.001)
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
         assert await asyncio.to_thread(said, writer) == f"written {count}"
         async with asyncio.timeout(10):
             while not numbers or numbers[-1] < count:
