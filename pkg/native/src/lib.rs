@@ -9,7 +9,9 @@ mod features;
 mod grid;
 mod levels;
 mod market;
+mod matching;
 mod pack;
+mod queue_model;
 mod replica;
 mod ring;
 mod scan;
@@ -19,7 +21,7 @@ mod twin;
 use pyo3::prelude::*;
 
 /// Raised with every change that the Python side must know of; see `tickmesh.hotpath.INTERFACE`.
-const INTERFACE: u32 = 4;
+const INTERFACE: u32 = 5;
 
 #[pymodule]
 fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -27,6 +29,8 @@ fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<levels::L2Book>()?;
     module.add_class::<replica::BookReplica>()?;
     module.add_class::<market::Market>()?;
+    module.add_class::<matching::MatchingBook>()?;
+    module.add_class::<queue_model::QueueModel>()?;
     module.add_class::<ring::RingWriter>()?;
     module.add_class::<ring::RingReader>()?;
     module.add_class::<ring::Taken>()?;

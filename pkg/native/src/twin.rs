@@ -22,3 +22,13 @@ pub fn outcome(py: Python<'_>, outcome: Outcome) -> PyResult<Py<PyAny>> {
     })?;
     Ok(members[outcome as usize - 1].clone_ref(py))
 }
+
+/// The member of `tickmesh.domain.enums.Side` for a sign.
+pub fn side(py: Python<'_>, sign: i64) -> PyResult<Py<PyAny>> {
+    static MEMBERS: PyOnceLock<[Py<PyAny>; 2]> = PyOnceLock::new();
+    let members = MEMBERS.get_or_try_init(py, || {
+        let kind = attribute(py, "tickmesh.domain.enums", "Side")?;
+        Ok::<_, PyErr>([kind.getattr("BUY")?.unbind(), kind.getattr("SELL")?.unbind()])
+    })?;
+    Ok(members[usize::from(sign < 0)].clone_ref(py))
+}

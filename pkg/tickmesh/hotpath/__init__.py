@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-INTERFACE = 4
+INTERFACE = 5
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 
@@ -53,6 +53,8 @@ HALF = "native" if native is not None else "pure"
 if TYPE_CHECKING or native is None:
     from tickmesh.hotpath.pure.book import L2Book
     from tickmesh.hotpath.pure.market import APPLIED, BUFFERED, GAP, OLD, OTHER, TOP, TOP_OLD, TRADE, Market
+    from tickmesh.hotpath.pure.matching import MatchingBook
+    from tickmesh.hotpath.pure.queue_model import QueueModel
     from tickmesh.hotpath.pure.replica import BookReplica
     from tickmesh.hotpath.pure.ring import RingReader, RingWriter
 else:
@@ -68,6 +70,8 @@ else:
         BookReplica,
         L2Book,
         Market,
+        MatchingBook,
+        QueueModel,
         RingReader,
         RingWriter,
     )
@@ -86,6 +90,8 @@ __all__ = [
     "BookReplica",
     "L2Book",
     "Market",
+    "MatchingBook",
+    "QueueModel",
     "RingReader",
     "RingWriter",
     "native",

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickmesh.domain.enums import Side
-from tickmesh.hotpath.pure.matching import MatchingBook
+from tickmesh.hotpath import MatchingBook
 
 STEP = st.tuples(
     st.sampled_from(["place", "cancel"]), st.sampled_from(list(Side)), st.integers(95, 105), st.integers(1, 9)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickmesh.domain.enums import Side
-from tickmesh.hotpath.pure.queue_model import QueueFill, QueueModel
+from tickmesh.hotpath import QueueModel
+from tickmesh.hotpath.pure.queue_model import QueueFill
 
 
 def model(shown: int = 10, lots: int = 4) -> QueueModel:

@@ -11,8 +11,7 @@ from decimal import ROUND_HALF_EVEN, Decimal
 
 from tickmesh.domain.enums import Side
 from tickmesh.domain.instrument import Instrument
-from tickmesh.hotpath.pure.matching import MatchingBook
-from tickmesh.hotpath.pure.queue_model import QueueModel
+from tickmesh.hotpath import MatchingBook, QueueModel
 from tickmesh.venues.simvenue.exchange.types import (
     ZERO,
     ExchangeConfig,
