@@ -7,6 +7,7 @@ mod book;
 mod counting;
 mod features;
 mod grid;
+mod histogram;
 mod levels;
 mod market;
 mod matching;
@@ -16,12 +17,13 @@ mod replica;
 mod ring;
 mod scan;
 mod sync;
+mod token_bucket;
 mod twin;
 
 use pyo3::prelude::*;
 
 /// Raised with every change that the Python side must know of; see `tickmesh.hotpath.INTERFACE`.
-const INTERFACE: u32 = 5;
+const INTERFACE: u32 = 6;
 
 #[pymodule]
 fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -31,6 +33,8 @@ fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<market::Market>()?;
     module.add_class::<matching::MatchingBook>()?;
     module.add_class::<queue_model::QueueModel>()?;
+    module.add_class::<histogram::Histogram>()?;
+    module.add_class::<token_bucket::TokenBucket>()?;
     module.add_class::<ring::RingWriter>()?;
     module.add_class::<ring::RingReader>()?;
     module.add_class::<ring::Taken>()?;

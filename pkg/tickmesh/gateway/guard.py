@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from tickmesh.domain.errors import DependencyError
+from tickmesh.hotpath import TokenBucket
 from tickmesh.observe.admin import json_response
 from tickmesh.observe.metrics import Metrics
 
@@ -58,18 +59,17 @@ class RateLimit:
 
     def __init__(self, per_second: float) -> None:
         self.per_second = per_second
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
 
     def allow(self, client: str, now_s: float) -> bool:
         """Take one token; False when the client asks too often."""
-        burst = max(1.0, self.per_second)
-        tokens, at = self._buckets.pop(client, (burst, now_s))
-        tokens = min(burst, tokens + (now_s - at) * self.per_second)
-        allowed = tokens >= 1
-        self._buckets[client] = (tokens - allowed, now_s)
+        bucket = self._buckets.pop(client, None)
+        if bucket is None:
+            bucket = TokenBucket(max(1, int(self.per_second)), max(1, int(1e9 / self.per_second)))
+        self._buckets[client] = bucket
         while len(self._buckets) > _MAX_CLIENTS_TRACKED:
             self._buckets.popitem(last=False)
-        return allowed
+        return bucket.take(1, int(now_s * 1e9))
 
 
 def is_loopback(host: str) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-INTERFACE = 5
+INTERFACE = 6
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 
@@ -52,11 +52,13 @@ HALF = "native" if native is not None else "pure"
 
 if TYPE_CHECKING or native is None:
     from tickmesh.hotpath.pure.book import L2Book
+    from tickmesh.hotpath.pure.histogram import Histogram
     from tickmesh.hotpath.pure.market import APPLIED, BUFFERED, GAP, OLD, OTHER, TOP, TOP_OLD, TRADE, Market
     from tickmesh.hotpath.pure.matching import MatchingBook
     from tickmesh.hotpath.pure.queue_model import QueueModel
     from tickmesh.hotpath.pure.replica import BookReplica
     from tickmesh.hotpath.pure.ring import RingReader, RingWriter
+    from tickmesh.hotpath.pure.token_bucket import TokenBucket
 else:
     from tickmesh_native import (
         APPLIED,
@@ -68,12 +70,14 @@ else:
         TOP_OLD,
         TRADE,
         BookReplica,
+        Histogram,
         L2Book,
         Market,
         MatchingBook,
         QueueModel,
         RingReader,
         RingWriter,
+        TokenBucket,
     )
 
 __all__ = [
@@ -88,11 +92,13 @@ __all__ = [
     "TRADE",
     "WHY_PURE",
     "BookReplica",
+    "Histogram",
     "L2Book",
     "Market",
     "MatchingBook",
     "QueueModel",
     "RingReader",
     "RingWriter",
+    "TokenBucket",
     "native",
 ]

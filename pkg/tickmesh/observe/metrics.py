@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from hdrh.histogram import HdrHistogram
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, SummaryMetricFamily
 from prometheus_client.registry import Collector
 
-_MAX_LATENCY_NS = 60_000_000_000
+from tickmesh.hotpath import Histogram
+
 _QUANTILES = (50.0, 95.0, 99.0)
 
 
@@ -43,45 +43,35 @@ class Gauge:
 
 
 class Latency:
-    """A mergeable HDR histogram of durations in ns (1 us to 60 s, 2 significant digits)."""
+    """A mergeable histogram of durations in ns, at most 1/128 wide a bucket; ``record_ns`` is the histogram's own."""
 
-    __slots__ = ("_buffer", "histogram", "max_ns", "sum_ns")
+    __slots__ = ("histogram", "record_ns")
 
     def __init__(self) -> None:
-        self.histogram = HdrHistogram(1, _MAX_LATENCY_NS, 2)
-        self.sum_ns = 0
-        self.max_ns = 0
-        self._buffer: list[int] = []
-
-    def record_ns(self, ns: int) -> None:
+        self.histogram = Histogram()
+        self.record_ns: Callable[[int], None] = self.histogram.record
         """Note one duration; negative ones (a stamp from another machine's clock) count as 0."""
-        self._buffer.append(ns if ns > 0 else 0)
-        if len(self._buffer) >= 4096:
-            self._drain()
-
-    def _drain(self) -> None:
-        for ns in self._buffer:
-            self.histogram.record_value(min(ns, _MAX_LATENCY_NS))
-            self.sum_ns += ns
-            if ns > self.max_ns:
-                self.max_ns = ns
-        self._buffer.clear()
 
     @property
     def count(self) -> int:
-        self._drain()
-        return int(self.histogram.get_total_count())
+        return self.histogram.count
+
+    @property
+    def sum_ns(self) -> int:
+        return self.histogram.sum
+
+    @property
+    def max_ns(self) -> int:
+        return self.histogram.max
 
     def quantile_us(self, percent: float) -> float:
-        self._drain()
-        return float(self.histogram.get_value_at_percentile(percent)) / 1000
+        return self.histogram.percentile(percent) / 1000
 
     def summary(self) -> dict[str, float]:
         """``{n, p50, p95, p99, max}`` in microseconds."""
-        self._drain()
-        n = int(self.histogram.get_total_count())
-        quantiles = {f"p{q:g}": round(self.quantile_us(q), 1) if n else 0.0 for q in _QUANTILES}
-        return {"n": n, **quantiles, "max": round(self.max_ns / 1000, 1)}
+        n = self.histogram.count
+        quantiles = {f"p{q:g}": round(self.quantile_us(q), 1) for q in _QUANTILES}
+        return {"n": n, **quantiles, "max": round(self.histogram.max / 1000, 1)}
 
 
 _C = TypeVar("_C")
