@@ -5,6 +5,7 @@ import contextlib
 import os
 import shutil
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -22,7 +23,9 @@ from tickmesh.runtime.servers import ServerSpec, free_ports, local_servers
 from tickmesh.services.instruments import publish_instrument
 from tickmesh.settings import load
 
-START_NS = 1_780_000_000_000_000_000
+_DAY_NS = 86_400_000_000_000
+# Noon of yesterday: inside what retention keeps, and far from the turn of a day.
+START_NS = (time.time_ns() // _DAY_NS - 1) * _DAY_NS + _DAY_NS // 2
 INSTRUMENT = Instrument(
     venue="binance_usdm",
     symbol="BTCUSDT",

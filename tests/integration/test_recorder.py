@@ -145,7 +145,7 @@ async def test_two_recorders_that_start_at_once_on_an_empty_database_share_the_w
         assert await one.wait_ready(60) and await two.wait_ready(60)
         await publish_fills(r.bus, 1001, 2000)
         assert await r.count("fills", 2000) == 2000
-        assert await r.count("trades", 2000) == 2000
+        assert await r.count("trades", 2000) == 2000, one.last_lines(40) + two.last_lines(40)
         bars = await r.query("SELECT sum(trades), sum(lots), min(low_ticks), max(high_ticks) FROM trade_bars")
         assert bars[0][:] == (2000, 6000, 650_000, 650_049)
         versions = await r.query("SELECT version FROM schema_migrations ORDER BY 1")

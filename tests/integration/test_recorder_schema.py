@@ -5,7 +5,7 @@ import contextlib
 import shutil
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import asyncpg
@@ -177,5 +177,12 @@ async def test_bars_are_the_same_in_whatever_order_trades_come(tmp_path: Path) -
         ]  # fmt: skip
 
 
-def test_the_days_of_a_test_are_where_they_should_be() -> None:
-    assert datetime.fromtimestamp(START_NS / 1e9, UTC).date() - date(2026, 1, 1) > timedelta(days=90)
+async def test_many_that_make_the_same_days_at_once_make_each_once(tmp_path: Path) -> None:
+    async with postgres(tmp_path) as dsn:
+        await upkeep.open_schema(dsn, 30)
+        connections = [await asyncpg.connect(dsn) for _ in range(4)]
+        today = date(2026, 11, 21)
+        made = await asyncio.gather(*(upkeep.make_days(connection, today, 3) for connection in connections))
+        assert sum(made) == 4 * len(SERIES)
+        for connection in connections:
+            await connection.close()
