@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -28,7 +29,21 @@ TRADE = (
     b'"p":"61800.30","q":"0.003","X":"MARKET","m":false}}'
 )
 RAW = DEPTH[DEPTH.index(b'{"e"') : -1]
-FRAMES = (DEPTH, TOP, TRADE, RAW)
+# As the venue documents them at the end of 2025: other places, and fields that the captures do not have.
+NEW_DEPTH = (
+    b'{"stream":"btcusdt@depth","data":{"e":"depthUpdate","E":123456789,"T":123456788,"s":"BTCUSDT","ps":"BTCUSDT",'
+    b'"st":1,"U":11,"u":20,"pu":10,"b":[["61800.20","10.000"]],"a":[["61800.30","1"]]}}'
+)
+NEW_TOP = (
+    b'{"e":"bookTicker","u":25,"E":1568014460893,"T":1568014460891,"s":"BTCUSDT","b":"61800.2","B":"31.210",'
+    b'"a":"61800.30000000","A":"40.66000000","st":1,"ps":"BTCUSDT"}'
+)
+NEW_TRADE = (
+    b'{"e":"trade","E":123456789,"s":"BTCUSDT","t":5933014,"p":"61800.30","q":"100","T":123456785,"m":true,'
+    b'"x":null,"y":"text","z":false}'
+)
+NEW = (NEW_DEPTH, NEW_TOP, NEW_TRADE)
+FRAMES = (DEPTH, TOP, TRADE, RAW, *NEW)
 
 PLAIN = b'0 9 . - + e9 " , [ ] { } null true NaN 1e400 9223372036854775808 00 .0 _ 0x1 "E":1, ["1.0","1"], "x":1,'
 ODD = [b" ", b"\n", b"\\", b"\\u0041", b"\x00", b"\x7f", b"\xff", b"\xc3\xa9", b"9" * 30, b"0" * 30, "٣".encode()]
@@ -112,6 +127,26 @@ def test_any_number_is_read_alike(bids: list[tuple[str, str]], asks: list[tuple[
     for symbol in ("BTCUSDT", "ETHUSDT"):
         head = f'{{"e":"depthUpdate","E":1,"T":1,"s":"{symbol}","U":11,"u":20,"pu":10,'
         take(made, (head + f'"b":[{sides[0]}],"a":[{sides[1]}]}}').encode())
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_the_venues_own_layouts_old_and_new_are_read_without_the_twin(frame: bytes) -> None:
+    made = twins()
+    take(made, DEPTH)
+    take(made, frame)
+    assert made.markets[0].left_to_twin == 0
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(FRAMES), st.randoms(use_true_random=False), st.booleans())
+def test_fields_in_any_order_are_read_alike(frame: bytes, random: Any, double: bool) -> None:
+    start = frame.index(b'{"e"')
+    end = len(frame) - (1 if start == 0 else 2)
+    fields = re.findall(rb'"\w+":(?:\[(?:\[[^\]]*\],?)*\]|"[^"]*"|\w+)', frame[start:end])
+    random.shuffle(fields)
+    made = twins()
+    take(made, DEPTH)
+    take(made, frame[: start + 1] + b",".join(fields + fields[:double]) + frame[end:])
 
 
 def test_an_off_grid_level_is_an_error_and_the_whole_frame_is_refused() -> None:

@@ -1,9 +1,10 @@
-//! Frames of Binance USD-M as the venue writes them: compact JSON, fields in its fixed order.
+//! Frames of Binance USD-M as the venue writes them: compact JSON, `e` first, `s` before prices and quantities.
 //!
 //! Twin: `hotpath/pure/binance_frames.py` with `read` in `hotpath/pure/market.py`. This scanner accepts a subset of
-//! what the twin accepts and gives the same values for it; for anything else (other order, white space, escapes,
-//! more fields, errors) it says None and the twin decides. It changes nothing while it reads, never recurses, and
-//! looks at each byte once.
+//! what the twin accepts and gives the same values for it; for anything else (white space, escapes, a field twice,
+//! nesting it does not know, errors) it says None and the twin decides. Fields may come in the order of the captures
+//! or of the documentation, with plain ones between them that we do not know. It changes nothing while it reads,
+//! never recurses, and looks at each byte once.
 
 use crate::book::Level;
 use crate::grid::Grid;
@@ -17,15 +18,42 @@ pub enum Kind {
     Trade,
 }
 
-/// Where the fields after the symbol start, and what was before it.
+/// What was read up to the symbol, and where the rest begins.
 pub struct Head<'a> {
     pub kind: Kind,
     pub symbol: &'a [u8],
     at: usize,
-    /// Milliseconds of `E` for depth and trade; the update id for bookTicker.
-    number: u64,
     combined: bool,
+    plain: Plain,
 }
+
+/// Fields that need no grid; `seen` has a bit for each field that we use.
+#[derive(Clone, Copy, Default)]
+struct Plain {
+    seen: u32,
+    event: u64,
+    first: i64,
+    /// `u`, or `t` of a trade.
+    id: i64,
+    previous: i64,
+    buyer_is_maker: bool,
+}
+
+const EVENT: u32 = 1;
+const TRANSACTION: u32 = 1 << 1;
+const FIRST: u32 = 1 << 2;
+const ID: u32 = 1 << 3;
+const PREVIOUS: u32 = 1 << 4;
+const MAKER: u32 = 1 << 5;
+const MARKET: u32 = 1 << 6;
+const BID: u32 = 1 << 7;
+const ASK: u32 = 1 << 8;
+const BID_LOTS: u32 = 1 << 9;
+const ASK_LOTS: u32 = 1 << 10;
+
+/// `pu`, which is the only name of two letters; 0 stands for all that we do not know.
+const PU: u8 = 1;
+const UNKNOWN: u8 = 0;
 
 pub struct DepthIds {
     pub exchange_ns: i64,
@@ -144,9 +172,119 @@ impl<'a> Cursor<'a> {
         }
     }
 
+    /// A field's name up to and with its colon: its only letter, PU or UNKNOWN.
+    #[inline(always)]
+    fn name(&mut self) -> Option<u8> {
+        let start = self.text.get(self.at..self.at + 4)?;
+        if start[0] == b'"' && start[2] == b'"' && start[3] == b':' && start[1].is_ascii_alphabetic() {
+            self.at += 4;
+            return Some(start[1]);
+        }
+        self.expect(b"\"")?;
+        let name = self.plain()?;
+        self.expect(b":")?;
+        Some(if name == b"pu" { PU } else { UNKNOWN })
+    }
+
+    /// Whether another field follows; anything but a comma or the closing brace is None.
+    #[inline(always)]
+    fn more(&mut self) -> Option<bool> {
+        match self.next()? {
+            b',' => Some(true),
+            b'}' => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Step over a plain value of a field that we do not use.
+    fn skip(&mut self) -> Option<()> {
+        match *self.text.get(self.at)? {
+            b'"' => {
+                self.at += 1;
+                self.plain().map(|_| ())
+            }
+            b't' => self.expect(b"true"),
+            b'f' => self.expect(b"false"),
+            b'n' => self.expect(b"null"),
+            _ => {
+                self.integer()?;
+                // A fraction or an exponent would be another number.
+                if matches!(self.text.get(self.at)?, b',' | b'}') { Some(()) } else { None }
+            }
+        }
+    }
+
+    /// A number in quotes.
+    #[inline(always)]
+    fn quoted(&mut self, grid: &Grid) -> Option<i64> {
+        self.expect(b"\"")?;
+        let units = self.units(grid)?;
+        self.expect(b"\"")?;
+        Some(units)
+    }
+
     fn end(&mut self, combined: bool) -> Option<()> {
-        self.expect(if combined { b"}}" } else { b"}" })?;
+        if combined {
+            self.expect(b"}")?;
+        }
         if self.at == self.text.len() { Some(()) } else { None }
+    }
+}
+
+impl Plain {
+    /// Note that a field is there; a second time is for the twin.
+    #[inline(always)]
+    fn mark(&mut self, field: u32) -> Option<()> {
+        let fresh = self.seen & field == 0;
+        self.seen |= field;
+        if fresh { Some(()) } else { None }
+    }
+
+    /// Whether exactly these are there, but for a trade's market.
+    fn complete(&self, fields: u32) -> Option<()> {
+        if self.seen & !MARKET == fields { Some(()) } else { None }
+    }
+
+    /// Read the value of a field that needs no grid; None for one that does.
+    #[inline(always)]
+    fn field(&mut self, kind: Kind, name: u8, cursor: &mut Cursor<'_>) -> Option<()> {
+        match (kind, name) {
+            (_, b'E') => {
+                self.mark(EVENT)?;
+                self.event = cursor.millis()?;
+            }
+            (_, b'T') => {
+                self.mark(TRANSACTION)?;
+                cursor.millis()?;
+            }
+            (Kind::Depth, b'U') => {
+                self.mark(FIRST)?;
+                self.first = cursor.id()?;
+            }
+            (Kind::Depth | Kind::Top, b'u') | (Kind::Trade, b't') => {
+                self.mark(ID)?;
+                self.id = cursor.id()?;
+            }
+            (Kind::Depth, PU) => {
+                self.mark(PREVIOUS)?;
+                self.previous = cursor.id()?;
+            }
+            (Kind::Trade, b'm') => {
+                self.mark(MAKER)?;
+                self.buyer_is_maker = *cursor.text.get(cursor.at)? == b't';
+                cursor.expect(if self.buyer_is_maker { b"true" } else { b"false" })?;
+            }
+            (Kind::Trade, b'X') => {
+                self.mark(MARKET)?;
+                cursor.expect(b"\"MARKET\"")?;
+            }
+            (_, b's' | b'e') => return None, // a second one
+            (Kind::Depth, b'b' | b'a') | (Kind::Top, b'b' | b'B' | b'a' | b'A') | (Kind::Trade, b'p' | b'q') => {
+                return None; // before the symbol, which says what the grid is
+            }
+            _ => cursor.skip()?,
+        }
+        Some(())
     }
 }
 
@@ -165,24 +303,23 @@ pub fn head(text: &[u8]) -> Option<Head<'_>> {
         cursor.expect(b",\"data\":")?;
     }
     cursor.expect(b"{\"e\":\"")?;
-    let name = cursor.plain()?;
-    let (kind, number) = match name {
-        b"bookTicker" => {
-            cursor.expect(b",\"u\":")?;
-            (Kind::Top, cursor.integer()?)
-        }
-        b"depthUpdate" | b"trade" => {
-            cursor.expect(b",\"E\":")?;
-            let event = cursor.millis()?;
-            cursor.expect(b",\"T\":")?;
-            cursor.millis()?;
-            (if name == b"trade" { Kind::Trade } else { Kind::Depth }, event)
-        }
+    let kind = match cursor.plain()? {
+        b"depthUpdate" => Kind::Depth,
+        b"bookTicker" => Kind::Top,
+        b"trade" => Kind::Trade,
         _ => return None,
     };
-    cursor.expect(b",\"s\":\"")?;
-    let symbol = cursor.plain()?;
-    Some(Head { kind, symbol, at: cursor.at, number, combined })
+    let mut plain = Plain::default();
+    while cursor.more()? {
+        let name = cursor.name()?;
+        if name == b's' {
+            cursor.expect(b"\"")?;
+            let symbol = cursor.plain()?;
+            return Some(Head { kind, symbol, at: cursor.at, combined, plain });
+        }
+        plain.field(kind, name, &mut cursor)?;
+    }
+    None
 }
 
 /// The rest of a depth frame; levels are appended to `bids` and `asks`, which the caller has cleared.
@@ -195,68 +332,72 @@ pub fn depth(
     bids: &mut Vec<Level>,
     asks: &mut Vec<Level>,
 ) -> Option<DepthIds> {
-    let mut cursor = Cursor { text, at: head.at };
-    cursor.expect(b",\"U\":")?;
-    let first = cursor.id()?;
-    cursor.expect(b",\"u\":")?;
-    let last = cursor.id()?;
-    cursor.expect(b",\"pu\":")?;
-    let previous = cursor.id()?;
-    cursor.expect(b",\"b\":[")?;
-    cursor.levels(prices, quantities, bids)?;
-    cursor.expect(b",\"a\":[")?;
-    cursor.levels(prices, quantities, asks)?;
+    let (mut cursor, mut plain) = (Cursor { text, at: head.at }, head.plain);
+    while cursor.more()? {
+        let name = cursor.name()?;
+        let (field, levels) = match name {
+            b'b' => (BID, &mut *bids),
+            b'a' => (ASK, &mut *asks),
+            _ => {
+                plain.field(Kind::Depth, name, &mut cursor)?;
+                continue;
+            }
+        };
+        plain.mark(field)?;
+        cursor.expect(b"[")?;
+        cursor.levels(prices, quantities, levels)?;
+    }
     cursor.end(head.combined)?;
-    Some(DepthIds { exchange_ns: nanos(head.number), first, last, previous })
+    plain.complete(EVENT | TRANSACTION | FIRST | ID | PREVIOUS | BID | ASK)?;
+    let Plain { event, first, id, previous, .. } = plain;
+    Some(DepthIds { exchange_ns: nanos(event), first, last: id, previous })
 }
 
 /// The rest of a bookTicker frame.
 #[inline]
 pub fn top(text: &[u8], head: &Head<'_>, prices: &Grid, quantities: &Grid) -> Option<Top> {
-    let mut cursor = Cursor { text, at: head.at };
-    cursor.expect(b",\"b\":\"")?;
-    let bid_ticks = cursor.units(prices)?;
-    cursor.expect(b"\",\"B\":\"")?;
-    let bid_lots = cursor.units(quantities)?;
-    cursor.expect(b"\",\"a\":\"")?;
-    let ask_ticks = cursor.units(prices)?;
-    cursor.expect(b"\",\"A\":\"")?;
-    let ask_lots = cursor.units(quantities)?;
-    cursor.expect(b"\",\"T\":")?;
-    cursor.millis()?;
-    cursor.expect(b",\"E\":")?;
-    let event = cursor.millis()?;
+    let (mut cursor, mut plain) = (Cursor { text, at: head.at }, head.plain);
+    let (mut bid, mut ask) = ((0, 0), (0, 0));
+    while cursor.more()? {
+        let name = cursor.name()?;
+        let (field, grid, value) = match name {
+            b'b' => (BID, prices, &mut bid.0),
+            b'B' => (BID_LOTS, quantities, &mut bid.1),
+            b'a' => (ASK, prices, &mut ask.0),
+            b'A' => (ASK_LOTS, quantities, &mut ask.1),
+            _ => {
+                plain.field(Kind::Top, name, &mut cursor)?;
+                continue;
+            }
+        };
+        plain.mark(field)?;
+        *value = cursor.quoted(grid)?;
+    }
     cursor.end(head.combined)?;
-    Some(Top {
-        exchange_ns: nanos(event),
-        id: head.number as i64,
-        bid: (bid_ticks, bid_lots),
-        ask: (ask_ticks, ask_lots),
-    })
+    plain.complete(EVENT | TRANSACTION | ID | BID | BID_LOTS | ASK | ASK_LOTS)?;
+    Some(Top { exchange_ns: nanos(plain.event), id: plain.id, bid, ask })
 }
 
 /// The rest of a trade frame of the market; one with another `X` is left to the twin.
 #[inline]
 pub fn trade(text: &[u8], head: &Head<'_>, prices: &Grid, quantities: &Grid) -> Option<Trade> {
-    let mut cursor = Cursor { text, at: head.at };
-    cursor.expect(b",\"t\":")?;
-    let id = cursor.id()?;
-    cursor.expect(b",\"p\":\"")?;
-    let ticks = cursor.units(prices)?;
-    cursor.expect(b"\",\"q\":\"")?;
-    let lots = cursor.units(quantities)?;
-    cursor.expect(b"\",\"")?;
-    if cursor.text.get(cursor.at..)?.starts_with(b"X") {
-        cursor.expect(b"X\":\"MARKET\",\"")?;
+    let (mut cursor, mut plain) = (Cursor { text, at: head.at }, head.plain);
+    let (mut ticks, mut lots) = (0, 0);
+    while cursor.more()? {
+        let name = cursor.name()?;
+        let (field, grid, value) = match name {
+            b'p' => (BID, prices, &mut ticks),
+            b'q' => (BID_LOTS, quantities, &mut lots),
+            _ => {
+                plain.field(Kind::Trade, name, &mut cursor)?;
+                continue;
+            }
+        };
+        plain.mark(field)?;
+        *value = cursor.quoted(grid)?;
     }
-    cursor.expect(b"m\":")?;
-    let buyer_is_maker = if cursor.text.get(cursor.at..)?.starts_with(b"true") {
-        cursor.at += 4;
-        true
-    } else {
-        cursor.expect(b"false")?;
-        false
-    };
     cursor.end(head.combined)?;
-    Some(Trade { exchange_ns: nanos(head.number), id, ticks, lots, buyer_is_maker })
+    plain.complete(EVENT | TRANSACTION | ID | MAKER | BID | BID_LOTS)?;
+    let Plain { event, id, buyer_is_maker, .. } = plain;
+    Some(Trade { exchange_ns: nanos(event), id, ticks, lots, buyer_is_maker })
 }
