@@ -228,7 +228,7 @@ async def test_an_unreachable_venue_opens_the_breaker_which_people_can_hold_and_
 
         def state() -> str:
             found = (d.get("risk", "/halts") or {}).get("breakers", [])
-            return next((b["state"] for b in found if b["name"] == "venue-rest-account"), "")
+            return next((b["state"] for b in found if b["name"] == "venue-rest-account-main"), "")
 
         await d.until(lambda: state() == "Closed")
         await asyncio.to_thread(d.venue.kill)
@@ -237,10 +237,10 @@ async def test_an_unreachable_venue_opens_the_breaker_which_people_can_hold_and_
         await asyncio.to_thread(d.venue.start)
         await d.until(lambda: state() == "Closed")
         bucket = await d.bus.kv("breakers")
-        await bucket.put("force.venue-rest-account", b'{"state": "Open", "actor": "ann"}')
+        await bucket.put("force.venue-rest", b'{"state": "Open", "actor": "ann"}')
         await d.until(lambda: state() == "Open")
         await d.until(lambda: not (d.get("account", "/readyz") or {}).get("ready"))
-        await bucket.delete("force.venue-rest-account")
+        await bucket.delete("force.venue-rest")
         await d.until(lambda: state() == "Closed")
         await d.until(lambda: (d.get("account", "/readyz") or {}).get("ready"))
         assert not d.controls  # reading less stops nobody
@@ -302,12 +302,14 @@ async def test_a_person_changes_limits_and_holds_breakers_on_the_command_line(tm
         assert "500000" in (await tickmesh(d, "limits", "--json"))[1]
         audits = [decode(Audit, p) async for s, p, _ in d.bus.replay("AUDIT") if s == "audit.cli"]
         assert [a.actor for a in audits].count("ann") == 1 and len(audits) == 3
-        assert (await tickmesh(d, "breakers", "--hold", "nobody=Open"))[0] == 2
-        assert (await tickmesh(d, "breakers", "--hold", "venue-rest-account=Open"))[0] == 0
+        assert (await tickmesh(d, "breaker", "trip", "nobody"))[0] == 2
+        assert (await tickmesh(d, "breaker", "trip", "venue-rest", "--reason", "maintenance"))[0] == 0
         await d.until(lambda: not (d.get("account", "/readyz") or {}).get("ready"))
-        assert "Open (held)" in (await tickmesh(d, "breakers"))[1]
-        assert (await tickmesh(d, "breakers", "--release", "venue-rest-account"))[0] == 0
+        listed = (await tickmesh(d, "breaker"))[1]
+        assert "Open (held)" in listed and "maintenance" in listed
+        assert (await tickmesh(d, "breaker", "release", "venue-rest"))[0] == 0
         await d.until(lambda: (d.get("account", "/readyz") or {}).get("ready"))
+        assert (await tickmesh(d, "breaker", "reset", "venue-rest"))[0] == 0
 
 
 async def test_the_command_line_says_what_to_do_when_nats_is_away(tmp_path: Path) -> None:

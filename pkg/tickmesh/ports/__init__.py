@@ -5,5 +5,6 @@ Implementations live in ``bus``, ``venues``, ``observe`` and the tests; the core
 
 from tickmesh.ports.bus import Bus, DurableMessage, KeyValue, KvEntry, Subscription
 from tickmesh.ports.clock import Clock
+from tickmesh.ports.gate import Gate
 
-__all__ = ["Bus", "Clock", "DurableMessage", "KeyValue", "KvEntry", "Subscription"]
+__all__ = ["Bus", "Clock", "DurableMessage", "Gate", "KeyValue", "KvEntry", "Subscription"]

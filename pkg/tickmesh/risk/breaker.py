@@ -68,6 +68,22 @@ class CircuitBreaker:
         self._last_probe_ns = 0
         self._transitions: list[Transition] = []
 
+    def configure(self, config: BreakerConfig) -> None:
+        """Use other bounds from now on; what is counted stays counted."""
+        if config != self.config:
+            self.config = config
+            self._failures = deque(self._failures, maxlen=config.failures)
+
+    def failures(self, now_ns: int) -> int:
+        """Failures that count at this moment."""
+        window_ns = self.config.window_ns
+        return sum(1 for at_ns in self._failures if not window_ns or now_ns - at_ns < window_ns)
+
+    @property
+    def next_probe_ns(self) -> int:
+        """When an open one lets probes through; 0 while it is not open or is held."""
+        return self._since_ns + self.config.open_ns if self._state is BreakerState.OPEN and self.forced is None else 0
+
     def state(self, now_ns: int) -> BreakerState:
         """The state now; an open one becomes half-open when its time is over."""
         if self.forced is not None:
@@ -124,7 +140,7 @@ class CircuitBreaker:
         if self._counts(ticket, now_ns) and self._state is BreakerState.HALF_OPEN:
             self._probes_out -= 1
 
-    def force(self, state: BreakerState, actor: str, now_ns: int) -> None:
+    def force(self, state: BreakerState, actor: str, now_ns: int, why: str = "") -> None:
         """A person holds it OPEN or CLOSED until ``release``; results do not count meanwhile.
 
         Raises:
@@ -135,7 +151,7 @@ class CircuitBreaker:
         before = self.state(now_ns)
         if self.forced is state:
             return
-        self.forced, self.reason = state, f"forced {state} by {actor}"
+        self.forced, self.reason = state, f"forced {state} by {actor}" + (f": {why}" if why else "")
         self._generation += 1
         self._transitions.append(Transition(self.name, before, state, self.reason, now_ns, actor))
 
@@ -148,6 +164,11 @@ class CircuitBreaker:
             return
         self._state = before
         self._go(BreakerState.CLOSED, f"reset by {actor}", now_ns, actor)
+
+    def reset(self, actor: str, now_ns: int) -> None:
+        """Back to closed with nothing counted; one that is held stays held."""
+        if self.forced is None:
+            self.release(actor, now_ns)
 
     def restore_open(self, reason: str, now_ns: int) -> None:
         """It was open when the process ended: its time starts anew."""

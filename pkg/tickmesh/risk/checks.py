@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tickmesh.domain.approval import Refusal
 from tickmesh.domain.enums import OrderType, PositionSide, RiskState, Side, TimeInForce
 from tickmesh.domain.messages import OrderIntent
+from tickmesh.domain.subjects import token
 from tickmesh.risk.compiled import CompiledLimits
 from tickmesh.risk.limits import Limits
 from tickmesh.risk.view import ATTO, Leg, RiskView, SymbolView
@@ -122,7 +123,7 @@ def breakers(c: Candidate) -> Refusal | None:
     """An open breaker stops its scope: ``strategy.<name>``, ``symbol.<name>``, anything else stops all."""
     for name in c.view.open_breakers:
         scope, _, target = name.partition(".")
-        if scope in ("strategy", "symbol") and target not in (c.intent.strategy, c.intent.symbol):
+        if scope in ("strategy", "symbol") and target not in (token(c.intent.strategy), token(c.intent.symbol)):
             continue
         return Refusal("breaker", f"the circuit breaker {name} is open")
     return None

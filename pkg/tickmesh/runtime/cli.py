@@ -92,9 +92,16 @@ def _add_risk_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
         "--set", action="append", default=[], metavar="NAME=VALUE", help="also symbols.BTCUSDT.max_order_qty=1"
     )
     limits.add_argument("--unset", action="append", default=[], metavar="NAME", help="back to what is below it")
-    breakers = commands.add_parser("breakers", help="circuit breakers; --hold and --release by hand")
-    breakers.add_argument("--hold", metavar="NAME=Open|Closed", help="keep it so until it is released")
-    breakers.add_argument("--release", metavar="NAME", help="let it judge by itself again")
+    breakers = commands.add_parser(
+        "breaker", aliases=["breakers"], help="circuit breakers: list, trip, release or reset one by its target"
+    )
+    breakers.add_argument("action", nargs="?", default="list", choices=("list", "trip", "release", "reset"))
+    breakers.add_argument(
+        "target", nargs="?", default="", metavar="TARGET",
+        help="venue-rest, venue-websocket, database, cache, bus, downstream, account.NAME, strategy.NAME or everything",
+    )  # fmt: skip
+    breakers.add_argument("--closed", action="store_true", help="with trip: hold it closed instead of open")
+    breakers.add_argument("--reason", default="", help="why; kept in the audit")
     for command in (limits, breakers):
         command.add_argument("--json", action="store_true", help="print as JSON")
         command.add_argument("--actor", help="who you are (default: user@machine)")
@@ -143,7 +150,7 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         from tickmesh.console.control import run as control
 
         return control(arguments)
-    if arguments.command in ("limits", "breakers"):
+    if arguments.command in ("limits", "breaker", "breakers"):
         from tickmesh.runtime.risk_command import run as risk
 
         return risk(arguments)

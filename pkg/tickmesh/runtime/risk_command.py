@@ -1,4 +1,4 @@
-"""``tickmesh limits`` and ``tickmesh breakers``: what holds now, and a person's changes to it, through the buckets.
+"""``tickmesh limits`` and ``tickmesh breaker``: what holds now, and a person's changes to it, through the buckets.
 
 A change is checked by the code that will use it before it is written, written only on top of what was read, and
 put into the audit. Services take it over within milliseconds; nothing is restarted.
@@ -20,16 +20,16 @@ from tickmesh.console.control import me
 from tickmesh.domain import subjects
 from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.domain.messages import Audit, encode
-from tickmesh.ports import KvEntry
+from tickmesh.kube.breaker import ForceRecord
+from tickmesh.ports import KeyValue, KvEntry
 from tickmesh.risk.limits import Limits, LimitsError
 from tickmesh.services.breakers import BUCKET as BREAKERS
-from tickmesh.services.breakers import BreakerRecord
+from tickmesh.services.breakers import TARGETS, BreakerRecord, is_target
 from tickmesh.services.limits import BUCKET as LIMITS
 from tickmesh.services.limits import DEFAULT_KEY, LimitsBook
 from tickmesh.settings import load
 
 _CONNECT_S = 3.0
-_STATES = ("Open", "Closed")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -129,40 +129,52 @@ def _print_limits(limits: Limits, documents: dict[str, KvEntry], account: str, *
 
 
 async def _breakers(arguments: argparse.Namespace) -> int:
+    if arguments.action != "list" and not is_target(arguments.target):
+        raise ConfigError(
+            f"{arguments.target!r} is no target of a breaker; there are {', '.join(TARGETS)}, account.NAME and "
+            "strategy.NAME"
+        )
     bus = await _connect()
     try:
         bucket = await bus.kv(BREAKERS)
-        records: dict[str, BreakerRecord] = {}
-        for key in await bucket.keys():
-            entry = await bucket.get(key)
-            if key.startswith("state.") and entry is not None and entry.value:
-                records[key.removeprefix("state.")] = msgspec.json.decode(entry.value, type=BreakerRecord)
-        if arguments.hold or arguments.release:
-            name, _, state = (arguments.hold or arguments.release).partition("=")
-            if name not in records:
-                raise ConfigError(f"there is no breaker {name!r}; there are {', '.join(sorted(records)) or 'none'}")
-            if arguments.hold and state not in _STATES:
-                raise ConfigError(f"a breaker is held Open or Closed, found {state!r}")
-            if arguments.hold:
-                force = json.dumps({"state": state, "actor": arguments.actor or me()}).encode()
-                await bucket.put(f"force.{name}", force)
-            else:
-                await bucket.delete(f"force.{name}")
-            await _audit(bus, arguments, "breaker", {"name": name, "held": state})
-            print(
-                f"{name} is held {state} until it is released" if arguments.hold else f"{name} judges by itself again"
-            )
+        if arguments.action != "list":
+            await _change_breaker(bus, bucket, arguments)
             return 0
+        entries = {key: entry.value for key in await bucket.keys() if (entry := await bucket.get(key)) is not None}
     finally:
         await bus.close()
-    found = [records[name] for name in sorted(records)]
+    records = [
+        msgspec.json.decode(v, type=BreakerRecord) for k, v in sorted(entries.items()) if v and k[:6] == "state."
+    ]
+    forces = {k[6:]: msgspec.json.decode(v, type=ForceRecord) for k, v in entries.items() if v and k[:6] == "force."}
     if arguments.json:
-        print(msgspec.json.encode(found).decode())
+        print(msgspec.json.encode({"breakers": records, "forces": forces}).decode())
         return 0
-    for record in found:
+    for record in records:
         held = " (held)" if record.forced else ""
-        print(f"{record.name:28} {record.state + held:16} stops {record.stops or 'nothing':16} {record.reason}")
+        stops = f"stops {record.stops or 'nothing'}"
+        print(f"{record.name:34} {record.target:18} {record.state + held:16} {stops:22} {record.reason}")
+    for target, force in sorted(forces.items()):
+        why = f": {force.reason}" if force.reason else ""
+        print(f"{target} is held {force.state} by {force.actor or 'somebody'}{why}")
     return 0
+
+
+async def _change_breaker(bus: NatsBus, bucket: KeyValue, arguments: argparse.Namespace) -> None:
+    target, actor, now_ns = arguments.target, arguments.actor or me(), time.time_ns()
+    if arguments.action == "trip":
+        state = "Closed" if arguments.closed else "Open"
+        force = ForceRecord(state=state, actor=actor, reason=arguments.reason, at_ns=now_ns)
+        await bucket.put(f"force.{target}", msgspec.json.encode(force))
+        said = f"every breaker of {target} is held {state} until it is released"
+    elif arguments.action == "release":
+        await bucket.delete(f"force.{target}")
+        said = f"every breaker of {target} judges by itself again"
+    else:
+        await bucket.put(f"reset.{target}", msgspec.json.encode({"at": str(now_ns), "actor": actor}))
+        said = f"every breaker of {target} that nobody holds starts anew, closed"
+    await _audit(bus, arguments, "breaker", {"action": arguments.action, "target": target, "reason": arguments.reason})
+    print(said)
 
 
 async def _audit(bus: NatsBus, arguments: argparse.Namespace, event: str, detail: dict[str, str]) -> None:

@@ -60,7 +60,7 @@ class Reconciler:
         self._changed = changed
         self._catch_up = catch_up
         self._board = board
-        self._breaker = board.add(f"venue-rest-{service.name}", _BREAKER)
+        self._breaker = board.add(f"venue-rest-{service.name}-{portfolio.account}", _BREAKER, target="venue-rest")
         self._first_ever = not portfolio.reconciled_ns
         self._terms_due_mono_ns = 0
         self.reconciled = False

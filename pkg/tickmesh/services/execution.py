@@ -331,7 +331,7 @@ class _Desk:
 
     def _watch_breakers(self) -> None:
         """What open breakers of any process stop is refused by the checks."""
-        stopping = self.breakers.stopping
+        stopping = self.breakers.stopping(self.service.settings.venue.account)
         if stopping != self._stopping:
             self.view.open_breakers -= self._stopping
             self.view.open_breakers |= stopping
