@@ -33,6 +33,7 @@ check: $(STAMP) ## format, lint, types, layers
 	@$(BIN)/ruff check pkg tests cmd
 	@PYTHONPATH=pkg $(BIN)/lint-imports
 	@$(BIN)/mypy
+	@! command -v cargo >/dev/null || cargo fmt --check --manifest-path pkg/native/Cargo.toml
 
 envtest: ## build etcd and kube-apiserver into the user's cache (once; needs Go)
 	@tools/envtest/build.sh

@@ -20,7 +20,7 @@ def _version(**environment: str) -> str:
 
 
 @pytest.mark.skipif(shutil.which("cargo") is None, reason="no Rust toolchain here: the pure twin is what is expected")
-@pytest.mark.skipif(os.environ.get("TICKMESH_PURE", "") not in ("", "0"), reason="TICKMESH_PURE asks for the pure twin")
+@pytest.mark.skipif(hotpath.FORCED, reason="TICKMESH_PURE asks for the pure twin")
 def test_with_a_toolchain_the_native_half_is_loaded() -> None:
     assert hotpath.HALF == "native", hotpath.WHY_PURE
 

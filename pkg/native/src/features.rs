@@ -17,7 +17,7 @@ mod libm {
 #[inline]
 pub fn divide(n: i128, d: i128) -> f64 {
     const EXACT: i128 = 1 << 53;
-    if -EXACT <= n && n <= EXACT && d <= EXACT {
+    if (-EXACT..=EXACT).contains(&n) && d <= EXACT {
         return n as f64 / d as f64;
     }
     divide_wide(n, d)

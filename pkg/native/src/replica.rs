@@ -450,6 +450,7 @@ impl BookReplica {
         Ok(kind.call((), Some(&fields))?.unbind())
     }
 
+    #[allow(clippy::too_many_arguments)] // the twin's interface
     fn encode_update<'py>(
         &mut self,
         py: Python<'py>,
@@ -464,6 +465,7 @@ impl BookReplica {
         PyBytes::new(py, self.core.pack_update(&stamps))
     }
 
+    #[allow(clippy::too_many_arguments)]
     fn encode_trade<'py>(
         &mut self,
         py: Python<'py>,

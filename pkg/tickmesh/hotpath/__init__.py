@@ -18,8 +18,12 @@ INTERFACE = 6
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 
+FORCED = os.environ.get("TICKMESH_PURE", "") not in ("", "0")
+"""Whether somebody asked for the pure half."""
+
+
 def _load() -> tuple[ModuleType | None, str]:
-    if os.environ.get("TICKMESH_PURE", "") not in ("", "0"):
+    if FORCED:
         return None, "TICKMESH_PURE is set"
     found = None
     reason = "it is not installed: run `make native`, which needs a Rust toolchain"
@@ -83,6 +87,7 @@ else:
 __all__ = [
     "APPLIED",
     "BUFFERED",
+    "FORCED",
     "GAP",
     "HALF",
     "OLD",

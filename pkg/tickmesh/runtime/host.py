@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 import uvloop
 from pydantic import SecretStr
 
+from tickmesh import hotpath
 from tickmesh.bus.memory import MemoryBus
 from tickmesh.bus.nats import NatsBus
 from tickmesh.domain.errors import ConfigError, TickmeshError
@@ -79,7 +80,7 @@ async def _host(name: str, settings: Settings) -> None:
     try:
         await asyncio.sleep(0)  # run registers its routes before its first await
         await admin.start()
-        log.info("started")
+        _say_which_half()
         await running
         log.info("drained")
     finally:
@@ -87,6 +88,14 @@ async def _host(name: str, settings: Settings) -> None:
         await asyncio.gather(running, return_exceptions=True)
         await admin.stop()
         await bus.close()
+
+
+def _say_which_half() -> None:
+    """A fall-back to Python that nobody asked for is never silent."""
+    if hotpath.HALF == "native" or hotpath.FORCED:
+        log.info("started; hot path: %s", hotpath.HALF)
+    else:
+        log.warning("started on the pure-Python hot path, about 20 times slower: %s", hotpath.WHY_PURE)
 
 
 async def _as_coroutine(work: Awaitable[None]) -> None:
