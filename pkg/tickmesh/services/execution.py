@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -37,6 +36,7 @@ from tickmesh.services.execution_effects import ViewEffects
 from tickmesh.services.execution_halt import HaltKeeper
 from tickmesh.services.execution_journal import STREAM, JournalWriter
 from tickmesh.services.execution_lease import sole_writer
+from tickmesh.services.execution_outside import OUTSIDE, Outside
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
 from tickmesh.services.instruments import wait_for_instruments
@@ -56,7 +56,7 @@ _HOUSEKEEPING_S = 0.1
 _WARM_EVERY_TURNS = 20
 
 
-async def run(service: Service) -> None:
+async def run(service: Service, outside: Outside = OUTSIDE) -> None:
     """Serve one account until told to stop."""
     desk: list[_Desk] = []
 
@@ -76,7 +76,7 @@ async def run(service: Service) -> None:
         instruments = await _unless_stopping(service, _instruments(service))
         if instruments is None:
             return
-        desk.append(_Desk(service, instruments, lease, state_dir))
+        desk.append(_Desk(service, instruments, lease, state_dir, outside))
         try:
             if await _unless_stopping(service, desk[0].start()):
                 service.health.satisfy("reconciled")
@@ -103,28 +103,25 @@ async def _unless_stopping(service: Service, work: Coroutine[Any, Any, _T]) -> _
     return None
 
 
-def _calm_collector() -> None:
-    """Keep the cyclic collector off the order path: what lives for ever is not looked at again, the rest seldom."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 1000)
-
-
 class _Desk:
     """Everything one account's execution consists of, wired."""
 
-    def __init__(self, service: Service, instruments: dict[str, Instrument], lease: Lease, state_dir: Path) -> None:
+    def __init__(
+        self, service: Service, instruments: dict[str, Instrument], lease: Lease, state_dir: Path, outside: Outside
+    ) -> None:
         settings = service.settings
         venue, own = settings.venue, settings.execution
         self.service = service
         self.instruments = instruments
         self.lease = lease
         self._epoch = lease.epoch
+        self._settle = outside.settle
         self._succeeded = False
         self._checkpoint_key = f"execution.{venue.account}"
         self.rest = BinanceUsdmRest(
             venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(),
             venue.recv_window_ms, service.clock, timeout_s=own.request_timeout_s, max_connections=own.connections,
+            transport=outside.transport,
         )  # fmt: skip
         self.view = RiskView(venue.account, instruments)
         self.effects = ViewEffects(self.view)
@@ -148,7 +145,7 @@ class _Desk:
         self.deadman = DeadMan(self.rest, self.ledger, service.clock, own.deadman_s, self._is_writer)
         self.stream = UserStream(
             self.rest, venue.stream_url, self._on_user_event, self.reconciler.after_gap,
-            keepalive_s=own.keepalive_s, first_backoff_s=own.stream_backoff_s,
+            keepalive_s=own.keepalive_s, first_backoff_s=own.stream_backoff_s, connect=outside.connect,
         )  # fmt: skip
         self.path.is_writer = self.journal.may_write = self._is_writer
         self._tasks: list[asyncio.Task[None]] = []
@@ -195,7 +192,7 @@ class _Desk:
         )
         self._task(self.reconciler.run(), "reconcile")
         self._task(self.deadman.run(), "dead-man")
-        _calm_collector()
+        self._settle()
         log.info("ready: %d orders open, epoch %d", len(self.ledger.open_of()), self._epoch)
         return True
 

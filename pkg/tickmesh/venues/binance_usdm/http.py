@@ -12,6 +12,7 @@ import contextlib
 import socket
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -310,13 +311,7 @@ class HttpClient:
         self._opening += 1
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                if self._ssl is not None:
-                    _, connection = await self.loop.create_connection(
-                        lambda: _Connection(self, None), self.host, self.port, ssl=self._ssl
-                    )
-                else:
-                    sock = await self._connect()
-                    _, connection = await self.loop.create_connection(lambda: _Connection(self, sock), sock=sock)
+                connection = await self._dial(lambda sock: _Connection(self, sock))
         except TimeoutError:
             raise NotSentError(f"{self.host}:{self.port} does not accept a connection in time") from None
         except OSError as error:
@@ -325,6 +320,19 @@ class HttpClient:
             self._opening -= 1
         self._all.add(connection)
         connection.idle_since_s = self.loop.time()
+        return connection
+
+    async def _dial(self, make: Callable[[socket.socket | None], _Connection]) -> _Connection:
+        """Connect and return what ``make`` made of it; the one place that touches a network (the simulation's seam).
+
+        Raises:
+            OSError: the venue does not accept it.
+        """
+        if self._ssl is not None:
+            _, connection = await self.loop.create_connection(lambda: make(None), self.host, self.port, ssl=self._ssl)
+        else:
+            sock = await self._connect()
+            _, connection = await self.loop.create_connection(lambda: make(sock), sock=sock)
         return connection
 
     async def _connect(self) -> socket.socket:

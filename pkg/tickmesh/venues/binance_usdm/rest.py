@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -58,8 +59,9 @@ class BinanceUsdmRest:
         *,
         timeout_s: float = 5.0,
         max_connections: int = 8,
+        transport: Callable[..., HttpClient] = HttpClient,
     ) -> None:
-        self.http = HttpClient(base_url, clock, max_connections=max_connections)
+        self.http = transport(base_url, clock, max_connections=max_connections)
         self.usage = Usage()
         self.time_offset_ms = 0
         """Venue's clock minus ours, from ``sync_time``; goes into every timestamp."""

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import websockets
 from websockets.asyncio.client import connect
@@ -38,7 +39,9 @@ class UserStream:
         keepalive_s: float = 1500.0,
         first_backoff_s: float = 1.0,
         ping_s: float = 10.0,
+        connect: Callable[..., Any] = connect,
     ) -> None:
+        self._connect = connect
         self._rest = rest
         self._url = stream_url.rstrip("/")
         self._on_event = on_event
@@ -79,7 +82,7 @@ class UserStream:
 
     async def _serve(self) -> None:
         key = await self._rest.create_listen_key()
-        async with connect(
+        async with self._connect(
             f"{self._url}/ws/{key}", max_size=_MAX_FRAME_BYTES, ping_interval=self._ping_s, ping_timeout=self._ping_s,
             open_timeout=5.0, close_timeout=1.0, compression=None, proxy=None,
         ) as socket:  # fmt: skip
