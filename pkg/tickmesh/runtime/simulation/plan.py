@@ -1,0 +1,102 @@
+"""The plan of one seed: which faults strike when. Drawn whole before the run, so that it can be shrunk.
+
+In: the seed. Out: a list of Faults in order of time. Leaving one out leaves the others as they were.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+FAULTS_END_S = 24.0
+"""Faults begin before, and every one of them is over, 4 s after this moment of the run."""
+
+_ORDER = ("POST /fapi/v1/order",)
+_CANCEL = ("DELETE /fapi/v1/order",)
+_QUERY = ("GET /fapi/v1/order", "GET /fapi/v1/openOrders", "GET /fapi/v1/allOrders", "GET /fapi/v1/userTrades")
+_ANY = ("",)
+_TEMPERS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("hang_lost", _ORDER), ("hang_done", _ORDER), ("reset_lost", _ORDER), ("reset_done", _ORDER),
+    ("unknown_503_lost", _ORDER), ("unknown_503_done", _ORDER), ("unavailable_503", _ORDER),
+    ("unexpected_1006_lost", _ORDER), ("timeout_1007_lost", _ORDER), ("timeout_1007_done", _ORDER),
+    ("gateway_502_lost", _ORDER), ("garbage_done", _ORDER), ("orders_1015", _ORDER), ("overloaded_1008", _ORDER),
+    ("hang_done", _CANCEL), ("reset_done", _CANCEL), ("hang_lost", _CANCEL), ("phantom_2011", _CANCEL),
+    ("unknown_503_done", _CANCEL), ("garbage_done", _CANCEL),
+    ("lag_2013", _QUERY), ("hang_done", _QUERY), ("reset_done", _QUERY), ("unavailable_503", _QUERY),
+    ("limited_429", _ANY), ("banned_418", _ANY), ("hang_done", _ANY), ("reset_lost", _ANY),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault; ``number`` names it in the plan. What ``size`` means depends on the kind."""
+
+    number: int
+    at_s: float
+    kind: str
+    for_s: float = 0.0
+    size: float = 0.0
+    detail: str = ""
+    paths: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        text = f"[{self.number}] {self.at_s:6.2f} s {self.kind}"
+        if self.detail:
+            text += f" {self.detail}"
+        if self.for_s:
+            text += f" for {self.for_s:.2f} s"
+        if self.size:
+            text += f" ({self.size:g})"
+        return text + (f" on {' '.join(p or 'everything' for p in self.paths)}" if self.paths else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that the seed decides before the run."""
+
+    seed: int
+    faults: tuple[Fault, ...]
+    standby: bool
+    """Whether a second machine runs the same service for the same account."""
+
+    def without(self, numbers: set[int]) -> Plan:
+        return Plan(self.seed, tuple(f for f in self.faults if f.number not in numbers), self.standby)
+
+    def only(self, numbers: set[int]) -> Plan:
+        return Plan(self.seed, tuple(f for f in self.faults if f.number in numbers), self.standby)
+
+
+def draw(seed: int) -> Plan:
+    """The plan of ``seed``: always the same."""
+    random = Random(f"plan {seed}")
+    kinds = ["kill", "kill_after_send", "pause", "nats_cut", "nats_down", "venue_silent", "venue_refused",
+             "venue_breaks", "temper", "temper", "temper", "temper", "stream_lost", "stream_late", "stream_repeated",
+             "stream_cut", "listen_key", "maintenance", "venue_clock", "machine_clock", "halt", "by_hand",
+             "redelivery", "liquidate"]  # fmt: skip
+    some = random.sample(kinds, random.randint(1, 6))
+    faults = []
+    for number in range(random.choice((1, 2, 3, 5, 8, 12, 18))):
+        faults.append(_draw_one(random, number, random.choice(some)))
+    return Plan(seed, tuple(sorted(faults, key=lambda f: f.at_s)), random.random() < 0.4)
+
+
+def _draw_one(random: Random, number: int, kind: str) -> Fault:
+    at_s = random.uniform(0.5 if random.random() < 0.2 else 4.0, FAULTS_END_S)
+    for_s = min(random.choice((0.2, 1.0, 3.0, 6.0, 12.0)) * random.uniform(0.5, 1.5), FAULTS_END_S + 4 - at_s)
+    if kind == "kill_after_send":
+        return Fault(number, at_s, kind, size=random.choice((1, 2, 3, 4, 6, 9, 15, 40, 120)))
+    if kind == "temper":
+        temper, paths = random.choice(_TEMPERS)
+        return Fault(number, at_s, kind, for_s, random.choice((0.1, 0.3, 0.6, 1.0)), temper, paths)
+    if kind in ("stream_lost", "stream_late", "stream_repeated"):
+        return Fault(number, at_s, kind, for_s, random.choice((0.1, 0.5, 1.0)))
+    if kind == "venue_clock":
+        return Fault(number, at_s, kind, for_s, random.choice((-9000, -2000, -800, 700, 3000, 8000)))
+    if kind == "machine_clock":
+        return Fault(number, at_s, kind, for_s, random.choice((-5000, -300, 300, 5000)))
+    if kind in ("halt", "by_hand", "liquidate"):
+        scopes = ("all", "account.main", "strategy.s1", "symbol.BTCUSDT")
+        return Fault(number, at_s, kind, for_s, detail=random.choice(scopes) if kind == "halt" else "")
+    if kind in ("kill", "venue_breaks", "stream_cut", "listen_key", "redelivery"):
+        return Fault(number, at_s, kind)
+    return Fault(number, at_s, kind, for_s, detail=random.choice(("first", "second")))

@@ -1,0 +1,170 @@
+"""Watch: the promises, checked at every step against what is true at the venue and at the bus.
+
+In: what processes send, what the venue accepts, what the journal stores, what commands arrive. Out: InvariantError
+with the promise's name. It believes nothing that a service says of itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl
+
+from tickmesh.domain.client_order_id import client_order_id, is_ours
+from tickmesh.domain.enums import OrderState, Side
+from tickmesh.domain.messages import Control, FillEvent, OrderEvent, OrderIntent, decode
+from tickmesh.runtime.simulation.nats import Line, NatsServer
+from tickmesh.runtime.simulation.venue import SimVenue
+from tickmesh.runtime.simulation.world import InvariantError, Process, World
+from tickmesh.venues.simvenue.exchange.types import OrderRecord
+
+_PLACE = b"POST /fapi/v1/order?"
+
+
+class Watch:
+    """One per run. ``limit_lots`` is the largest position, in lots, that the limits allow in each symbol."""
+
+    def __init__(self, world: World, server: NatsServer, venue: SimVenue, limit_lots: Mapping[str, int]) -> None:
+        self.world = world
+        self.server = server
+        self.venue = venue
+        self.limit_lots = limit_lots
+        self.slack_lots: dict[str, int] = dict.fromkeys(limit_lots, 0)
+        """What others traded on the account past us, which no check of ours can foresee."""
+        self.intents: dict[str, OrderIntent] = {}
+        self.venue_orders: dict[str, OrderRecord] = {}
+        self.sent: dict[str, int] = {}
+        self.started_ns: dict[int, int] = {}
+        self._heard: dict[str, set[str]] = {}
+        self._heard_seq: dict[str, int] = {}
+        self._fills: set[tuple[str, int]] = set()
+        server.on_stored = self.on_stored
+        venue.on_accepted = self.on_accepted
+
+    def expect(self, intent: OrderIntent) -> str:
+        """A strategy is about to publish this intent; returns the client order id that it must get."""
+        client_id = client_order_id(intent.strategy, intent.intent_id)
+        self.intents[client_id] = intent
+        return client_id
+
+    # What a process sends.
+
+    def on_sent(self, process: Process, data: bytes) -> None:
+        """Bytes leave a process for the venue."""
+        if not data.startswith(_PLACE):
+            return
+        query = data.split(b" ", 2)[1].split(b"?", 1)[1].decode()
+        client_id = dict(parse_qsl(query)).get("newClientOrderId", "")
+        self.sent[client_id] = self.sent.get(client_id, 0) + 1
+        self.world.note(f"{process.name}#{process.life} sends order {client_id}")
+        intent = self.intents.get(client_id)
+        if intent is None:
+            raise InvariantError("no-order-without-intent", f"{client_id} was sent and nobody asked for it")
+        if self.sent[client_id] > 1:
+            raise InvariantError("sent-once", f"{client_id} was sent {self.sent[client_id]} times")
+        writer = self.server.lease_writer
+        if writer is not process:
+            holder = f"{writer.name}#{writer.life}" if writer else "nobody"
+            raise InvariantError("fenced-sends-nothing", f"{process.name}#{process.life} sent {client_id} while "
+                                                         f"{holder} holds the lease")  # fmt: skip
+        for scope in self._heard.get(process.machine.name, ()):
+            if _covers(scope, intent):
+                raise InvariantError("halted-sends-nothing", f"{client_id} was sent though {scope} is halted")
+        for scope in self._halted_before(self.started_ns.get(id(process), 0)):
+            if _covers(scope, intent):
+                raise InvariantError(
+                    "halted-sends-nothing", f"{client_id} was sent though {scope} was halted while we were away"
+                )
+
+    def _halted_before(self, time_ns: int) -> set[str]:
+        """Scopes that the CTL stream had halted before a process started, and that nobody has resumed since."""
+        halted: set[str] = set()
+        for line in self.server.streams["CTL"]:
+            control = decode(Control, line.data)
+            if control.verb == "resume":
+                _resume(halted, control.scope)
+            elif control.verb == "halt" and line.time_ns < time_ns:
+                halted.add(control.scope)
+        return halted
+
+    def on_heard(self, process: Process, subject: str, data: bytes, seq: int) -> None:
+        """A command was handled by a process; what it latched is kept by its machine."""
+        if not subject.startswith("ctl."):
+            return
+        control, name = decode(Control, data), process.machine.name
+        halted = self._heard.setdefault(name, set())
+        if seq:
+            if seq <= self._heard_seq.get(name, 0):
+                return
+            self._heard_seq[name] = seq
+        if control.verb == "halt":
+            halted.add(control.scope)
+        elif control.verb == "resume" and seq:
+            _resume(halted, control.scope)
+
+    # What the venue accepts.
+
+    def on_accepted(self, order: OrderRecord) -> None:
+        """A new order is at the venue."""
+        client_id = order.client_order_id
+        if not is_ours(client_id):
+            return
+        self.world.note(f"venue: accepted {client_id} {order.side.name} {order.lots} {order.symbol}: {order.status}")
+        if client_id in self.venue_orders:
+            raise InvariantError("one-order-per-intent", f"{client_id} is two orders at the venue")
+        self.venue_orders[client_id] = order
+        intent = self.intents[client_id]
+        if (order.symbol, order.side, order.lots) != (intent.symbol, intent.side, intent.qty_lots):
+            raise InvariantError("as-intended", f"{client_id} is not the order that was asked for")
+        self.check_exposure(order.symbol)
+
+    def check_exposure(self, symbol: str) -> None:
+        """Position and everything that may still fill, whatever we know of it, is within the limit."""
+        held = self.venue.position_lots(symbol)
+        orders = self.venue.exchange.open_orders("main", symbol)
+        for side in (Side.BUY, Side.SELL):
+            open_lots = sum(o.open_lots for o in orders if o.side is side and not o.reduce_only and is_ours(o.client_order_id))
+            worst = held * side + open_lots
+            if open_lots and worst > self.limit_lots[symbol] + self.slack_lots[symbol]:
+                raise InvariantError(
+                    "limits-hold", f"{symbol} {side.name}: {held} lots held and {open_lots} open, "
+                                   f"{self.limit_lots[symbol]} allowed")  # fmt: skip
+
+    # What the journal says.
+
+    def on_stored(self, stream: str, line: Line) -> None:
+        """A line of a stream is stored."""
+        if stream != "ORDERS":
+            return
+        if line.subject.startswith("fill."):
+            fill = decode(FillEvent, line.data)
+            key = (fill.symbol, fill.trade_id)
+            self.world.note(f"journal {line.seq}: fill {key} of {fill.client_order_id} {fill.qty_lots}")
+            if key in self._fills:
+                raise InvariantError("fill-once", f"fill {key} is journaled twice")
+            self._fills.add(key)
+            if not any(t.trade_id == fill.trade_id and t.symbol == fill.symbol for t in self.venue.trades()):
+                raise InvariantError("no-invented-fill", f"fill {key} is unknown to the venue")
+            return
+        event = decode(OrderEvent, line.data)
+        self.world.note(
+            f"journal {line.seq}: {event.client_order_id} {event.previous_state} -> {event.state} {event.cum_lots} "
+            f"{'ANOMALY ' if event.anomaly else ''}{event.reason}"
+        )
+        truth = self.venue_orders.get(event.client_order_id)
+        gone = event.state in (OrderState.REJECTED, OrderState.EXPIRED) and not event.venue_order_id
+        if gone and truth is not None and not event.anomaly:
+            raise InvariantError(
+                "unknown-is-not-rejected",
+                f"{event.client_order_id} is called {event.state} ({event.reason}) and is {truth.status} at the venue",
+            )
+
+
+def _covers(scope: str, intent: OrderIntent) -> bool:
+    kind, _, name = scope.partition(".")
+    return scope == "all" or name == {"account": intent.account, "strategy": intent.strategy}.get(kind, intent.symbol)
+
+
+def _resume(halted: set[str], scope: str) -> None:
+    if scope == "all":
+        halted.clear()
+    halted.discard(scope)
