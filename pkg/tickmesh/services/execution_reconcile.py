@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from functools import partial
 from typing import TypeVar
 
@@ -18,6 +19,7 @@ from tickmesh.domain.client_order_id import is_ours
 from tickmesh.domain.enums import OrderState, PositionSide, Severity
 from tickmesh.domain.errors import NotFiniteError, TickmeshError
 from tickmesh.domain.instrument import Instrument
+from tickmesh.domain.messages import ZERO
 from tickmesh.execution.budget import RateBudget
 from tickmesh.execution.ledger import OrderLedger, VenueFact, missing_fills
 from tickmesh.execution.machine import OrderMachine, Report
@@ -97,7 +99,24 @@ class Reconciler:
             if newest_ns:
                 await self._until_done(partial(self._orders_since, symbol, newest_ns // 1_000_000 - _MARGIN_MS))
             await self._until_done(partial(self.sweep, symbol, at_start=True))
-        await self._until_done(partial(self.positions, take_over=True))
+        await self._until_done(self._take_over_positions)
+
+    async def _take_over_positions(self) -> None:
+        """The venue's positions as ours, read at a moment when no fill was on its way. Raises VenueCallError."""
+        while True:
+            fills = self._effects.fills
+            theirs = await self._listed_positions()
+            for symbol in self._symbols():
+                async with self._sweeping:
+                    await self._trades(symbol)  # what traded before the positions were read is in this list
+            if fills == self._effects.fills and not missing_fills(self._ledger.open.values()):
+                break
+        for symbol, view in self._view.symbols.items():
+            for side in ("LONG", "SHORT") if self._view.hedge_mode else ("BOTH",):
+                # The venue leaves out what is flat; fills that the start read back have moved ours.
+                lots, entry = theirs.get((symbol, side), (0, None))
+                if lots or view.leg(PositionSide(side)).position_lots:
+                    self._view.set_position(symbol, lots, PositionSide(side), entry)
 
     async def run(self) -> None:
         """Compare for ever."""
@@ -291,30 +310,36 @@ class Reconciler:
         except NotFiniteError as error:
             self._alert(Severity.CRITICAL, "balance", str(error))
 
-    async def positions(self, *, take_over: bool = False) -> None:
-        """Compare positions; a difference seen twice running is corrected. Raises VenueCallError."""
-        fills = self._effects.fills
+    async def _listed_positions(self) -> dict[tuple[str, str], tuple[int, Decimal]]:
+        """Lots and entry price by symbol and side, flat ones left out. Raises VenueCallError."""
         await self._afford(5)
-        listed = await self._rest.positions()
-        if not take_over and (fills != self._effects.fills or missing_fills(self._ledger.open.values())):
-            return  # something traded while we asked: the two are not of one moment
-        theirs: dict[tuple[str, str], int] = {}
-        for p in listed:
+        theirs: dict[tuple[str, str], tuple[int, Decimal]] = {}
+        for p in await self._rest.positions():
             instrument = self._instruments.get(p.symbol)
             if instrument is None:
                 self._view.set_foreign_exposure(p.symbol, p.notional)
-                continue
-            theirs[(p.symbol, p.positionSide)] = instrument.to_lots(p.positionAmt)
-            if take_over:
-                self._view.set_position(
-                    p.symbol, theirs[(p.symbol, p.positionSide)], PositionSide(p.positionSide), p.entryPrice
-                )
-        if take_over:
-            return
+            else:
+                theirs[(p.symbol, p.positionSide)] = (instrument.to_lots(p.positionAmt), p.entryPrice)
+        return theirs
+
+    async def positions(self) -> None:
+        """Compare positions; a difference seen twice running, and not a missed fill, is corrected.
+
+        Raises:
+            VenueCallError: the venue did not answer.
+        """
+        fills = self._effects.fills
+        theirs = await self._listed_positions()
+        for symbol in self._symbols():
+            if self._differs(symbol, theirs):
+                async with self._sweeping:
+                    await self._trades(symbol)  # a fill that nobody told us of is the usual reason
+        if fills != self._effects.fills or missing_fills(self._ledger.open.values()):
+            return  # something traded while we asked: the two are not of one moment
         corrected = False
         for symbol, view in self._view.symbols.items():
             for side in ("LONG", "SHORT") if self._view.hedge_mode else ("BOTH",):
-                mine, venue = view.leg(PositionSide(side)).position_lots, theirs.get((symbol, side), 0)
+                mine, (venue, _) = view.leg(PositionSide(side)).position_lots, theirs.get((symbol, side), (0, ZERO))
                 if mine == venue:
                     self._differed.pop((symbol, side), None)
                     continue
@@ -324,6 +349,13 @@ class Reconciler:
                     self._correct(symbol, side, mine, venue)
         if not corrected and not self._differed:
             self._corrections = 0
+
+    def _differs(self, symbol: str, theirs: dict[tuple[str, str], tuple[int, Decimal]]) -> bool:
+        view = self._view.symbols[symbol]
+        return any(
+            view.leg(PositionSide(side)).position_lots != theirs.get((symbol, side), (0, ZERO))[0]
+            for side in (("LONG", "SHORT") if self._view.hedge_mode else ("BOTH",))
+        )
 
     def _correct(self, symbol: str, side: str, mine: int, venue: int) -> None:
         self._mismatches.inc()

@@ -29,7 +29,7 @@ from tickmesh.runtime.simulation.network import Link, client_factory, connect_fa
 from tickmesh.runtime.simulation.plan import FAULTS_END_S, Fault, Plan
 from tickmesh.runtime.simulation.venue import ACCOUNT, SimVenue, Temper
 from tickmesh.runtime.simulation.watch import Watch
-from tickmesh.runtime.simulation.world import EPOCH_NS, S, InvariantError, Machine, Process, World
+from tickmesh.runtime.simulation.world import EPOCH_NS, InvariantError, Machine, Process, S, World
 from tickmesh.runtime.summary import OurRecord, compare
 from tickmesh.services import execution
 from tickmesh.services.execution_outside import Outside

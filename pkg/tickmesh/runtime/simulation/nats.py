@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from tickmesh.bus.memory import matches
 from tickmesh.domain.errors import DependencyError
 from tickmesh.ports.bus import DurableMessage, Handler, KvEntry
-from tickmesh.runtime.simulation.world import MS, S, Process, World
+from tickmesh.runtime.simulation.world import MS, Process, S, World
 
 _T = TypeVar("_T")
 
@@ -418,13 +418,18 @@ class SimKeyValue:
         return entry if entry is not None and entry.value is not None else None
 
     async def put(self, key: str, value: bytes) -> int:
-        return await self._bus._ask_kv(lambda: self._bus.server.put(self._bucket, key, value, None, self._bus.process)) or 0
+        return (
+            await self._bus._ask_kv(lambda: self._bus.server.put(self._bucket, key, value, None, self._bus.process))
+            or 0
+        )
 
     async def create(self, key: str, value: bytes) -> int | None:
         return await self.update(key, value, 0)
 
     async def update(self, key: str, value: bytes, revision: int) -> int | None:
-        return await self._bus._ask_kv(lambda: self._bus.server.put(self._bucket, key, value, revision, self._bus.process))
+        return await self._bus._ask_kv(
+            lambda: self._bus.server.put(self._bucket, key, value, revision, self._bus.process)
+        )
 
     async def delete(self, key: str) -> None:
         await self._bus._ask_kv(lambda: self._bus.server.put(self._bucket, key, None))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tickmesh.runtime.simulation.venue import SimVenue
-from tickmesh.runtime.simulation.world import MS, S, Process, World
+from tickmesh.runtime.simulation.world import MS, Process, S, World
 from tickmesh.venues.binance_usdm.http import HttpClient
 from tickmesh.venues.simvenue.server.hub import Listener
 

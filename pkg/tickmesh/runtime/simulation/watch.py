@@ -122,7 +122,9 @@ class Watch:
         held = self.venue.position_lots(symbol)
         orders = self.venue.exchange.open_orders("main", symbol)
         for side in (Side.BUY, Side.SELL):
-            open_lots = sum(o.open_lots for o in orders if o.side is side and not o.reduce_only and is_ours(o.client_order_id))
+            open_lots = sum(
+                o.open_lots for o in orders if o.side is side and not o.reduce_only and is_ours(o.client_order_id)
+            )
             worst = held * side + open_lots
             if open_lots and worst > self.limit_lots[symbol] + self.slack_lots[symbol]:
                 raise InvariantError(
