@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test native check envtest crds lock clean help
+.PHONY: run test native check envtest helm crds lock clean help
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -37,6 +37,9 @@ check: $(STAMP) ## format, lint, types, layers
 
 envtest: ## build etcd and kube-apiserver into the user's cache (once; needs Go)
 	@tools/envtest/build.sh
+
+helm: ## build helm into the user's cache (once; needs Go)
+	@tools/helm/build.sh
 
 crds: $(STAMP) ## write the custom resource definitions again
 	@PYTHONPATH=pkg $(BIN)/python -m tickmesh.kube.generate .

@@ -59,6 +59,7 @@ async def start(settings: kopf.OperatorSettings, memo: Memo, **_: Any) -> None:
         ours.nats.url,
         name="tickmesh-operator",
         user_credentials=ours.nats.credentials_file or None,
+        token=ours.nats.token.get_secret_value() or None,
         connect_timeout_s=ours.nats.connect_timeout_s,
         replicas=ours.nats.replicas,
     )
@@ -68,9 +69,12 @@ async def start(settings: kopf.OperatorSettings, memo: Memo, **_: Any) -> None:
     await admin.start()
     memo.stack.push_async_callback(admin.stop)
     memo.operator = Operator(cluster, bus, SystemClock(), metrics, health, keys, read_installation(keys), _identity())
-    if keys.webhook_port:
-        await _serve_webhook(settings, ours, cluster, memo.stack)
     memo.tasks = [asyncio.create_task(_work(memo.operator), name="operator")]
+    if keys.webhook_port:
+        authority = await _serve_webhook(settings, ours, cluster, memo.stack)
+        if keys.webhook_configuration:
+            announcing = webhook.announce(cluster, keys.webhook_configuration, authority)
+            memo.tasks.append(asyncio.create_task(announcing, name="webhook-configuration"))
     health.set_started()
 
 
@@ -89,7 +93,8 @@ def _identity() -> str:
 
 async def _serve_webhook(
     settings: kopf.OperatorSettings, ours: Settings, cluster: Cluster, stack: contextlib.AsyncExitStack
-) -> None:
+) -> bytes:
+    """Let kopf serve the webhook; returns the PEM that the API server is to trust."""
     keys = ours.operator
     host = keys.webhook_host or "127.0.0.1"
     certificate = await webhook.ensure(cluster, keys.webhook_secret, [host])
@@ -102,7 +107,8 @@ async def _serve_webhook(
         addr=address, port=keys.webhook_port, host=host, certfile=home / "tls.crt", pkeyfile=home / "tls.key",
         cafile=home / "tls.crt",
     )  # fmt: skip
-    settings.admission.managed = "strategies.tickmesh.io"
+    settings.admission.managed = None if keys.webhook_configuration else "strategies.tickmesh.io"
+    return certificate.certificate
 
 
 @kopf.on.cleanup()

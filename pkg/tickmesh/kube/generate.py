@@ -18,8 +18,15 @@ def rendered() -> dict[str, str]:
     for name, definition in all_definitions().items():
         body = _HEADER + yaml.safe_dump(definition, sort_keys=False, width=120)
         files[f"k8s/crds/{name}"] = body
-        files[f"charts/tickmesh-crds/templates/{name}"] = body
+        files[f"charts/tickmesh-crds/templates/{name}"] = _as_template(body)
     return files
+
+
+def _as_template(body: str) -> str:
+    """The CRD as a Helm template: kept when the release is removed, unless ``keep`` is false."""
+    head, tail = body.split("metadata:\n", 1)
+    keep = "  {{- if .Values.keep }}\n  annotations:\n    helm.sh/resource-policy: keep\n  {{- end }}\n"
+    return f"{head}metadata:\n{keep}{tail}"
 
 
 def main(root: Path) -> None:

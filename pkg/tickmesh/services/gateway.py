@@ -187,13 +187,11 @@ async def _load_instruments(service: Service, replica: Replica) -> None:
 
 async def _watch_services(service: Service, watch: Watch) -> None:
     """Ask every service's /stats once a second; what does not answer is shown as down."""
-    host = service.settings.observe.host
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=1.0)) as session:
 
         async def ask(name: str) -> dict[str, Any]:
-            port = getattr(service.settings, name).admin_port
             try:
-                async with session.get(f"http://{host}:{port}/stats") as response:
+                async with session.get(f"{service.settings.peer_url(name)}/stats") as response:
                     stats: dict[str, Any] = await response.json(content_type=None)
                     watch.services[name] = ServiceView(ready=bool(stats["ready"]), because=dict(stats["because"]))
                     return stats

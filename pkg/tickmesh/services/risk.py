@@ -219,7 +219,7 @@ class Warden:
             await self._dirty.wait()
 
     async def _watch_health(self) -> None:
-        host, services = self._service.settings.observe.host, self._keys.critical_services
+        services = self._keys.critical_services
         timeout = aiohttp.ClientTimeout(total=min(2.0, self._keys.check_interval_s))
         async with aiohttp.ClientSession(timeout=timeout) as session:
             last_ns = self._service.clock.mono_ns()
@@ -233,8 +233,7 @@ class Warden:
                     self._emergency.heard_nothing(now_ns)
                     continue
                 for name in services:
-                    port = getattr(self._service.settings, name).admin_port
-                    healthy = await _answers(session, f"http://{host}:{port}/healthz")
+                    healthy = await _answers(session, f"{self._service.settings.peer_url(name)}/healthz")
                     self._act(self._emergency.on_health(name, healthy, self._service.clock.mono_ns()))
                 self._act(self._emergency.on_time(self._service.clock.mono_ns()))
 

@@ -13,3 +13,14 @@ class NatsSettings(Section):
     token: SecretStr = key(SecretStr(""), "Shared token; empty means none.")
     replicas: int = key(1, "Copies of each stream; 3 in a cluster, 1 on one machine.", ge=1, le=5)
     connect_timeout_s: float = key(30.0, "How long a service waits for NATS at its start.", unit="s", gt=0)
+    monitor_url: str = key(
+        "",
+        "HTTP monitoring address of the servers, where they tell how often they sync; empty when it cannot be asked.",
+        pattern=r"^$|^https?://.+",
+    )
+    sync_check: str = key(
+        "warn",
+        "warn: trade Live unless the journals are known not to be durable; require: only when they are known to be; "
+        "off: do not ask.",
+        pattern="^(warn|require|off)$",
+    )

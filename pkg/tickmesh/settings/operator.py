@@ -16,6 +16,10 @@ class OperatorSettings(Section):
     webhook_port: int = key(0, "Port of the admission webhook; 0 for none.", ge=0, le=65535)
     webhook_host: str = key("", "Host name that the API server calls the webhook by (the Service's).")
     webhook_secret: str = key("tickmesh-webhook", "Secret that holds the webhook's certificate.")
+    webhook_configuration: str = key(
+        "",
+        "ValidatingWebhookConfiguration that is there already and gets our certificate's CA; empty: kopf makes one.",
+    )
     watch_server_timeout_s: int = key(
         60, "After this long the API server ends a watch; a silent one cannot last longer.", unit="s", ge=1, le=600
     )

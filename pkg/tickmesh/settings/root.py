@@ -45,6 +45,12 @@ class Settings(BaseSettings):
     observe: ObserveSettings = Field(default_factory=ObserveSettings)
     local: LocalSettings = Field(default_factory=LocalSettings)
 
+    def peer_url(self, service: str) -> str:
+        """Base URL of the admin endpoints of another service."""
+        if self.observe.peer_url:
+            return self.observe.peer_url.replace("{service}", service)
+        return f"http://{self.observe.host}:{getattr(self, service).admin_port}"
+
     @classmethod
     def settings_customise_sources(
         cls,

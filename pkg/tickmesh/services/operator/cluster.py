@@ -15,6 +15,7 @@ from lightkube import AsyncClient
 from lightkube.codecs import from_dict
 from lightkube.core.exceptions import ApiError
 from lightkube.generic_resource import create_namespaced_resource
+from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
 from lightkube.resources.coordination_v1 import Lease
 from lightkube.resources.core_v1 import ConfigMap, Event, Secret
 from lightkube.types import PatchType
@@ -119,6 +120,19 @@ class Cluster:
             if error.status == 409:
                 return False
             raise
+
+    async def trust_webhook(self, configuration: str, authority: str) -> bool:
+        """Put a CA bundle (base64) into a ValidatingWebhookConfiguration; False when it was there already."""
+        found = await _told(self._client.get(ValidatingWebhookConfiguration, configuration))
+        hooks = found.webhooks or []
+        if all(hook.clientConfig.caBundle == authority for hook in hooks):
+            return False
+        self.writes += 1
+        path = "/webhooks/{}/clientConfig/caBundle"
+        patch = [{"op": "add", "path": path.format(i), "value": authority} for i in range(len(hooks))]
+        kind = ValidatingWebhookConfiguration
+        await _told(self._client.patch(kind, configuration, patch, patch_type=PatchType.JSON))
+        return True
 
     async def event(self, about: Manifest, kind: str, reason: str, message: str, *, warning: bool = False) -> None:
         """A Kubernetes Event; the same words about the same generation are one Event, not a stream of them."""

@@ -6,9 +6,11 @@ another Secret than the one it is told.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime
 import ipaddress
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +21,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tickmesh.services.operator.cluster import Cluster, ClusterError
 
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_S = 60.0
+_RETRY_S = 2.0
 _LIFE = datetime.timedelta(days=365)
 _RENEW_BEFORE = datetime.timedelta(days=90)
 
@@ -96,6 +102,24 @@ async def ensure(cluster: Cluster, secret: str, hosts: list[str]) -> Certificate
         return kept
     await cluster.apply(manifest)
     return made
+
+
+async def announce(cluster: Cluster, configuration: str, authority: bytes) -> None:
+    """Keep our CA in a configuration that somebody else (the chart) made, for ever; the rest of it is not ours.
+
+    Until it is there, and while the API server is away, this tries again: CEL alone decides meanwhile.
+    """
+    told = ""
+    while True:
+        try:
+            if await cluster.trust_webhook(configuration, base64.b64encode(authority).decode()):
+                log.info("the API server trusts our webhook (%s)", configuration)
+            told = ""
+        except ClusterError as error:
+            if str(error) != told:
+                log.warning("%s cannot be told our webhook's certificate: %s; trying again", configuration, error)
+            told = str(error)
+        await asyncio.sleep(_RETRY_S if told else _LOOK_AGAIN_S)
 
 
 def _read(secret: Any) -> Certificate | None:
