@@ -159,6 +159,7 @@ class OrderIntent(Message):
     target_client_order_id: str = ""
     correlation_id: str = ""
     stamps: Stamps = msgspec.field(default_factory=Stamps)
+    shard: int = 0
 
 
 class OrderEvent(Message):

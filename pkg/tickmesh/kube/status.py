@@ -8,6 +8,7 @@ itself. Times come in with the call.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -16,7 +17,10 @@ Manifest = dict[str, Any]
 
 
 class PodReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the pod that holds the lease tells of its strategy: key ``report.<name>`` of the ``strategies`` bucket."""
+    """What the pod that holds the lease tells of its strategy: key ``report.<name>`` of the ``strategies`` bucket.
+
+    Shards other than 0 have ``report.<name>.<shard>``. ``problem`` is what the pod finds wrong with the resource.
+    """
 
     holder: str = ""
     epoch: int = 0
@@ -31,6 +35,35 @@ class PodReport(msgspec.Struct, frozen=True, kw_only=True):
     last_error: str = ""
     disabled: bool = False
     written_ns: int = 0
+    problem: str = ""
+
+
+def combine(reports: dict[int, PodReport]) -> PodReport | None:
+    """One report of a strategy from those of its shards: sums, and of the rest the worst."""
+    if not reports:
+        return None
+    told = [report for _, report in sorted(reports.items())]
+    positions: dict[str, Decimal] = {}
+    for report in told:
+        for symbol, quantity in report.positions.items():
+            positions[symbol] = positions.get(symbol, Decimal(0)) + Decimal(quantity)
+    pnl = [Decimal(report.pnl) for report in told if report.pnl]
+    return PodReport(
+        holder=",".join(report.holder for report in told if report.holder),
+        epoch=max(report.epoch for report in told),
+        generation=min(report.generation for report in told),
+        mode="/".join(dict.fromkeys(report.mode for report in told if report.mode)),
+        paused=all(report.paused for report in told),
+        halted=sorted({scope for report in told for scope in report.halted}),
+        open_orders=sum(report.open_orders for report in told),
+        positions={symbol: format(q, "f") for symbol, q in sorted(positions.items()) if q},
+        pnl=format(sum(pnl, Decimal(0)), "f") if pnl else "",
+        last_signal_ns=max(report.last_signal_ns for report in told),
+        last_error=next((report.last_error for report in told if report.last_error), ""),
+        disabled=any(report.disabled for report in told),
+        written_ns=min(report.written_ns for report in told),
+        problem="; ".join(dict.fromkeys(report.problem for report in told if report.problem)),
+    )
 
 
 class Knowledge(msgspec.Struct, kw_only=True):
@@ -87,6 +120,8 @@ def _degraded(knowledge: Knowledge, report: PodReport | None) -> str:
     problems = list(knowledge.problems)
     if report is not None and report.disabled:
         problems.append(f"the plugin is disabled after errors: {report.last_error or 'see the log'}")
+    if report is not None and report.problem:
+        problems.append(report.problem)
     for deployment in knowledge.deployments:
         for condition in deployment.get("status", {}).get("conditions", []):
             if condition["type"] == "Progressing" and condition["status"] == "False":

@@ -85,6 +85,8 @@ class OrderPath:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unacked: OrderedDict[str, DurableMessage] = OrderedDict()
         self._journaled: OrderedDict[str, None] = OrderedDict()
+        self._epochs: dict[tuple[str, int], int] = {}
+        """The newest epoch under which each strategy (and shard) spoke: who speaks under an older one was succeeded."""
         self._cancel_intents: OrderedDict[str, asyncio.Task[None]] = OrderedDict()
         self.not_before_ns = 0
         """Wall time of readiness: what was published before may have been sent by a former life of ours."""
@@ -184,14 +186,27 @@ class OrderPath:
             return None
 
     def _take(self, intent: OrderIntent, received_mono_ns: int) -> None:
+        outdated = self._is_outdated(intent)
         if intent.action is not IntentAction.PLACE:
             self._take_cancel(intent)
             return
         if self._ledger.seen(intent.intent_id):
             self._repeated.inc()
             return
+        if outdated:
+            reason = "a successor of the process that wanted this order runs the strategy already"
+            self._refuse(intent, "fenced", reason, self._clock.wall_ns())
+            return
         intent.stamps.execution_receive_mono_ns = received_mono_ns
         self._place(intent, received_mono_ns)
+
+    def _is_outdated(self, intent: OrderIntent) -> bool:
+        """Whether a later epoch of the same strategy and shard has been heard; one without an epoch never is."""
+        key = (intent.strategy, intent.shard)
+        newest = self._epochs.get(key, 0)
+        if intent.epoch > newest:
+            self._epochs[key] = intent.epoch
+        return 0 < intent.epoch < newest
 
     def _place(self, intent: OrderIntent, received_mono_ns: int) -> None:
         clock, ledger = self._clock, self._ledger

@@ -1,12 +1,14 @@
 """The strategy service: ticks in, order intents out; a shell around ``strategy.floor``.
 
 Follows the resources, keeps checkpoints, hears its own orders and fills live and catches up from the journal. An
-intent is published once, on a subject that a stream captures. Stopping cancels what is open and waits for it.
+intent is published once, on a subject that a stream captures. A strategy that another process runs is stood by for,
+warm, and taken over at once. Stopping hands over to a standby, or else cancels what is open and waits for it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 from collections.abc import Awaitable, Callable
@@ -29,13 +31,17 @@ from tickmesh.domain.messages import (
 from tickmesh.observe.admin import json_response
 from tickmesh.ports.bus import Subscription
 from tickmesh.services import strategy_checkpoint as checkpoints
+from tickmesh.services.claim import Claim, instance
 from tickmesh.services.service import Service
+from tickmesh.services.strategy_bucket import PREFIX, BucketResources
 from tickmesh.services.strategy_desks import Desks, retire
 from tickmesh.services.strategy_files import ResourceFiles, Seen
 from tickmesh.services.strategy_intake import Intake
 from tickmesh.services.strategy_lease import StrategyLeases
+from tickmesh.services.strategy_memory import Memory
 from tickmesh.services.strategy_outlet import Outlet
 from tickmesh.services.strategy_report import status_of, update_gauges
+from tickmesh.services.strategy_reporter import Reporter
 from tickmesh.services.strategy_watchdog import PluginWatchdog
 from tickmesh.strategy.desk import Desk
 from tickmesh.strategy.drafts import Moment
@@ -50,10 +56,12 @@ class LeaseLostError(TickmeshError):
 
 
 _INSTRUMENT_WAIT_S = 20.0
+_RESOURCE_LOOK_S = 0.1
+_REPORT_S = 0.1
 
 
 async def run(service: Service, shell: StrategyShell | None = None) -> None:
-    """Work until ``service.stopping``; then cancel, wait, save, return."""
+    """Work until ``service.stopping``; then hand over or cancel, save, return."""
     shell = shell or StrategyShell(service)
     service.admin.add_get("/strategies", shell.on_status)
     try:
@@ -62,7 +70,7 @@ async def run(service: Service, shell: StrategyShell | None = None) -> None:
             await shell.drain()
     finally:
         shell.watchdog.stop()
-        await shell.leases.close()
+        await shell.close()
 
 
 class StrategyShell:
@@ -79,80 +87,135 @@ class StrategyShell:
         self.desks = Desks(self.floor, self.bus, service.settings, self.clock, self.watchdog)
         self.outlet = Outlet(service, self.leases)
         self.intake = Intake(self.clock, self.metrics, self._decide, conflate_after_us=self.own.conflate_after_us)
-        self.files = ResourceFiles(self.own.resources)
-        self.epoch = 0
-        self.journal_seq = 0
+        named = self.own.resources.startswith(PREFIX)
+        self.bucket = (
+            BucketResources(self.bus, self.own.resources.removeprefix(PREFIX), self.own.shard) if named else None
+        )
+        self.files = self.bucket or ResourceFiles(self.own.resources)
+        self.memory = Memory(self.bus, self.clock, self.floor, self._on_journal)
+        self.reporter = Reporter(self.bus, self.clock, instance(service))
         self.draining = False
         self._following: dict[tuple[str, str], list[Subscription]] = {}
-        self._saved: dict[str, bytes] = {}
         self._mistakes: set[str] = set()
+        self._taking_over: dict[str, asyncio.Task[None]] = {}
+        self._following_bucket: asyncio.Task[None] | None = None
         self._shm = service.settings.local.transport == "shm"
         metrics = self.metrics
         self.reloads = metrics.counter("reloads_total", "edits of resources or plugins taken over")
         self.reload_errors = metrics.counter("reload_errors_total", "edits refused; the last good one stays")
         self.caught_up = metrics.counter("journal_events_total", "order events and fills read from the journal")
+        self.takeover = metrics.latency("takeover_latency_us", "lease held until orders may leave")
 
     # Start
 
     async def start(self) -> bool:
         """Load resources, plugins and checkpoints, hear our orders, catch up with the journal, follow the market.
 
-        Returns False when told to stop while another process runs one of our strategies.
+        Then each strategy is contended for; until it is ours its desk stands by. False when told to stop before.
         """
-        seen = self.files.look() or Seen()
-        if seen.mistakes:
-            raise ConfigError(seen.mistakes[0])
-        if not seen.resources:
-            raise ConfigError(f"there is no Strategy resource in {self.own.resources}; see k8s/examples")
-        for name in seen.resources:
-            if not await self.leases.acquire(name):
-                return False
-        saved = await checkpoints.read_all(self.bus)  # after the leases: nobody else writes them now
-        self.epoch = self._next_epoch(saved)
+        seen = await self._first_look()
+        if seen is None:
+            return False
+        saved = await self._checkpoints(seen)
         for resource in seen.resources.values():
             self.floor.put(await self._open(resource, saved.get(resource.name)))
         for name, checkpoint in saved.items():
-            if name not in self.floor.desks and await self._is_orphan(name, checkpoint):
-                self.floor.put(self.desks.orphanage(checkpoint, self._next_epoch(saved)))
-        self.journal_seq = min(desk.journal_seq for desk in self.floor.desks.values())
+            if name not in self.floor.desks and checkpoint.live.orders and checkpoint.account == self.account:
+                self.floor.put(desk := self.desks.orphanage(checkpoint, 0))
+                desk.standby = True
+        self.memory.journal_seq = min((d.journal_seq for d in self.floor.desks.values()), default=0)
         await self.bus.subscribe(f"order.event.{subjects.token(self.account)}.>", self._on_order)
         await self.bus.subscribe(f"fill.{subjects.token(self.account)}.>", self._on_fill)
         await self.bus.subscribe("ctl.>", self._on_control)
-        await self._catch_up()
-        await self._save(force=True)  # the epoch is safe before the first intent leaves
+        await self.memory.catch_up()
         for desk in self.floor.desks.values():
             desk.show_positions()
         await self._follow()
         gc.collect()
         gc.freeze()  # what start-up made is here to stay; the collector need not look at it on the hot path
+        for desk in list(self.floor.desks.values()):
+            await self._contend(desk)
         self.service.health.set_started()
-        log.info("running %s", ", ".join(f"{d.name} ({d.mode.value})" for d in self.floor.desks.values()))
+        log.info("warm for %s", ", ".join(f"{d.name} ({d.mode.value})" for d in self.floor.desks.values()))
         return True
 
-    async def _is_orphan(self, name: str, checkpoint: checkpoints.Checkpoint) -> bool:
-        """Whether a strategy left orders behind and nobody runs it: then it is ours to clear up."""
-        if not checkpoint.live.orders or checkpoint.account != self.account:
-            return False
-        return await self._acquire_soon(name, 2 * self.own.lease_ttl_ms / 1000)
+    async def _first_look(self) -> Seen | None:
+        """The resources to begin with; in a pod the operator may still be about to write them."""
+        stopping = self.service.stopping
+        if self.bucket is None:
+            seen = self.files.look() or Seen()
+            if seen.mistakes:
+                raise ConfigError(seen.mistakes[0])
+            if not seen.resources:
+                raise ConfigError(f"there is no Strategy resource in {self.own.resources}; see k8s/examples")
+            return seen
+        self._following_bucket = asyncio.create_task(self.bucket.run(), name="resource")
+        while not stopping.is_set():
+            seen = self.bucket.present
+            if seen.resources:
+                self.bucket.look()
+                return seen
+            self.service.health.require(
+                "resource", f"no usable Strategy in the bucket yet: {seen.mistakes or 'absent'}"
+            )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_RESOURCE_LOOK_S):
+                    await self.bucket.changed.wait()
+            self.bucket.changed.clear()
+        return None
 
-    async def _acquire_soon(self, name: str, timeout_s: float = 1.0) -> bool:
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self.leases.acquire(name)
-        except TimeoutError:
-            self.service.health.satisfy(f"lease {name}")
-            return False
-
-    def _next_epoch(self, saved: dict[str, checkpoints.Checkpoint]) -> int:
-        """Later than every epoch before it, even when the wall clock was set back (decision 0051)."""
-        earlier = max((c.epoch for c in saved.values()), default=0)
-        self.epoch = max(self.epoch + 1, earlier + 1, self.clock.wall_ns() // 1_000_000)
-        self.outlet.epoch = self.epoch
-        return self.epoch
+    async def _checkpoints(self, seen: Seen) -> dict[str, checkpoints.Checkpoint]:
+        """Of our strategies, and on one machine of those that nobody may run any more."""
+        self.service.health.satisfy("resource")
+        if self.bucket is None and self.own.shard < 0:
+            return await checkpoints.read_all(self.bus)
+        found = {}
+        for resource in seen.resources.values():
+            checkpoint = await checkpoints.read(self.bus, self.desks.plan(resource).share.key(resource.name))
+            if checkpoint is not None:
+                found[resource.name] = checkpoint
+        return found
 
     async def _open(self, resource: StrategyResource, checkpoint: checkpoints.Checkpoint | None) -> Desk:
-        epoch = self._next_epoch({"": checkpoint} if checkpoint else {})
-        return await self.desks.open(resource, epoch=epoch, checkpoint=checkpoint, wait_s=_INSTRUMENT_WAIT_S)
+        desk = await self.desks.open(resource, epoch=0, checkpoint=checkpoint, wait_s=_INSTRUMENT_WAIT_S)
+        desk.standby = True
+        return desk
+
+    async def _contend(self, desk: Desk) -> None:
+        """Stand by for a strategy; ready once it is known who runs it."""
+        name = desk.name
+        claim = self.leases.claim(name, desk.plan.share)
+        if not desk.retired:
+            self.service.health.require(f"lease {name}", f"it is not known yet who runs {name}")
+        self._taking_over[name] = asyncio.create_task(self._stand_by(desk, claim), name=f"standby-{name}")
+
+    async def _stand_by(self, desk: Desk, claim: Claim) -> None:
+        name, health = desk.name, self.service.health
+        if desk.retired:  # nobody's any more as far as we know: cleared up when it is free, else somebody runs it
+            try:
+                async with asyncio.timeout(2 * self.own.lease_ttl_ms / 1000):
+                    await claim.held.wait()
+            except TimeoutError:
+                self.floor.remove(name)
+                await self.leases.release(name)
+                return
+        await claim.settled.wait()
+        if not claim.held.is_set():
+            health.satisfy(f"lease {name}")
+            log.info("another process runs %s; standing by", name)
+            await claim.announce()
+            await claim.held.wait()
+        held_ns = self.clock.mono_ns()
+        while self.floor.desks.get(name) is desk:
+            try:
+                self.outlet.epoch = await self.memory.take_over(desk)
+                break
+            except DependencyError as error:
+                log.warning("%s is ours, but not yet at work: %s", name, error)
+                await asyncio.sleep(0.1)
+        health.satisfy(f"lease {name}")
+        self.takeover.record_ns(self.clock.mono_ns() - held_ns)
+        log.info("running %s (%s), lease epoch %d", name, desk.mode.value, claim.epoch)
 
     async def _follow(self) -> None:
         """Subscribe to the market data that somebody wants, drop what nobody wants any more."""
@@ -174,8 +237,10 @@ class StrategyShell:
             self._every(self.own.timer_interval_ms / 1000, self._on_timer),
             self._every(self.own.reload_interval_s, self._reload),
             self._every(self.own.checkpoint_interval_s, self._save),
-            self._every(self.own.catch_up_interval_s, self._catch_up),
+            self._every(self.own.catch_up_interval_s, self.memory.catch_up),
         ]
+        if self.bucket is not None:
+            jobs.append(self._every(_REPORT_S, self._report))
         if self._shm:
             from tickmesh.bus.ring import RingReader
 
@@ -235,23 +300,34 @@ class StrategyShell:
         return self.outlet.send(self.floor.on_control(control, self._now()))
 
     async def _on_timer(self) -> None:
-        if self.outlet.overtaken:
-            raise LeaseLostError(self.outlet.overtaken)
+        overtaken = self.leases.overtaken
+        if overtaken:
+            raise LeaseLostError(f"another process has run {overtaken} since we did; starting over as its standby")
         self.outlet.send(self.floor.on_timer(self._now()))
         for desk in [d for d in self.floor.desks.values() if d.retired and not d.live.orders]:
             await self._close(desk)
         update_gauges(self.metrics, self.floor)
 
     async def _close(self, desk: Desk) -> None:
-        await checkpoints.write(self.bus, desk.name, checkpoints.checkpoint_of(desk))
-        if not any(held.qty_lots for held in desk.live.holdings.values()):
-            await checkpoints.delete(self.bus, desk.name)
+        if not desk.standby:
+            await self.memory.close(desk)
+            if self.bucket is not None:
+                await self.reporter.gone(desk)
         self.floor.remove(desk.name)
         self.desks.forget(desk.name)
-        self._saved.pop(desk.name, None)
+        task = self._taking_over.pop(desk.name, None)
+        if task is not None:
+            task.cancel()
         await self.leases.release(desk.name)
+        self.service.health.satisfy(f"lease {desk.name}")
         await self._follow()
         log.info("%s is closed", desk.name)
+
+    async def _report(self) -> None:
+        for desk in self.floor.desks.values():
+            claim = self.leases.get(desk.name)
+            if claim is not None and not desk.standby and claim.valid():
+                await self.reporter.turn(desk, claim, "; ".join(sorted(self._mistakes)))
 
     def _now(self) -> Moment:
         return Moment(self.clock.wall_ns(), self.clock.mono_ns())
@@ -294,14 +370,12 @@ class StrategyShell:
                 log.info("%s: took over %s", name, changed)
                 await self._follow()
         elif desk is None and self.desks.worth_a_try(resource):
-            if not self.leases.holds(name) and not await self._acquire_soon(name):
-                self.desks.forget(name)  # tried again at the next look
-                raise ConfigError(f"{resource.file}: {name}: another process runs a strategy of this name")
-            saved = (await checkpoints.read_all(self.bus)).get(name)
+            saved = await checkpoints.read(self.bus, self.desks.plan(resource).share.key(name))
             self.floor.put(desk := await self._open(resource, saved))
-            await self._catch_up_desk(desk)
+            await self.memory.catch_up_desk(desk)
             desk.show_positions()
             await self._follow()
+            await self._contend(desk)
             self.reloads.inc()
             log.info("%s: new, running in mode %s", name, desk.mode.value)
 
@@ -313,25 +387,6 @@ class StrategyShell:
 
     # Journal and checkpoints
 
-    async def _catch_up(self) -> None:
-        """Read what the journal holds since the last time; what we heard live already changes nothing."""
-        last = self.journal_seq
-        async for subject, payload, seq in self.bus.replay("ORDERS", start_seq=self.journal_seq + 1):
-            last = seq
-            self._on_journal(subject, payload, seq)
-        self.journal_seq = last
-        for desk in self.floor.desks.values():
-            if last > desk.journal_seq:
-                desk.caught_up(last)
-
-    async def _catch_up_desk(self, desk: Desk) -> None:
-        """As ``_catch_up``, for one desk that came later."""
-        last = desk.journal_seq
-        async for subject, payload, seq in self.bus.replay("ORDERS", start_seq=desk.journal_seq + 1):
-            last = seq
-            self._on_journal(subject, payload, seq)
-        desk.caught_up(max(last, desk.journal_seq))
-
     def _on_journal(self, subject: str, payload: bytes, seq: int) -> None:
         self.caught_up.value += 1
         try:
@@ -342,41 +397,70 @@ class StrategyShell:
         except msgspec.MsgspecError as error:
             self.intake.on_malformed(subject, payload, error)
 
-    async def _save(self, *, force: bool = False) -> None:
+    async def _save(self) -> None:
         for desk in list(self.floor.desks.values()):
-            if not self.outlet.ours(desk):
-                continue  # whoever runs it now writes its checkpoint
-            picture = checkpoints.checkpoint_of(desk)
-            if force or picture != self._saved.get(desk.name):
-                await checkpoints.write(self.bus, desk.name, picture)
-                self._saved[desk.name] = picture
+            if not desk.standby and self.outlet.ours(desk):  # else whoever runs it now writes its checkpoint
+                await self.memory.save(desk)
 
     # Stop
 
     async def drain(self) -> None:
-        """Cancel everything, wait until the events say that nothing is open, save."""
+        """Hand each strategy over to whoever stands by for it; cancel what is open of the others, wait, save."""
         self.draining = True
+        ours = [d for d in self.floor.desks.values() if not d.standby]
+        left = [desk for desk in ours if not await self._hand_over(desk)]
         deadline = self.clock.mono_ns() + int(self.own.drain_timeout_s * 1e9)
         asked = 0
-        while True:
+        while left:
             now = self._now()
             if now.now_mono_ns - asked > 1_000_000_000:
                 asked = now.now_mono_ns
-                for desk in self.floor.desks.values():
+                for desk in left:
                     desk.cancel_all(now)
-            self.outlet.send([Outgoing(desk, m) for desk in self.floor.desks.values() for m in desk.take()])
-            still_open = {d.name: len(d.live.orders) for d in self.floor.desks.values() if d.live.orders}
+            self.outlet.send([Outgoing(desk, m) for desk in left for m in desk.take()])
+            still_open = {d.name: len(d.live.orders) for d in left if d.live.orders}
             if not still_open or now.now_mono_ns >= deadline:
+                if still_open:
+                    log.error(
+                        "orders are still open: %s", ", ".join(f"{n} of {name}" for name, n in still_open.items())
+                    )
                 break
             await asyncio.sleep(0.02)
-        if still_open:
-            log.error("orders are still open: %s", ", ".join(f"{n} of {name}" for name, n in still_open.items()))
         try:
-            await self._catch_up()
-            await self._save(force=True)
+            await self.memory.catch_up()
+            for desk in left:
+                if self.outlet.ours(desk):
+                    await self.memory.save(desk, force=True)
+            await self._report()
             await self.bus.flush()
         except DependencyError as error:
             log.error("the last checkpoint was not saved: %s", error)
+
+    async def _hand_over(self, desk: Desk) -> bool:
+        """Leave the strategy, orders and all, to a standby that answers; False when there is none."""
+        claim = self.leases.get(desk.name)
+        if self.own.drain != "hand_over" or desk.retired or claim is None or not claim.valid():
+            return False
+        successor = await claim.successor()
+        if not successor:
+            return False
+        desk.standby = True  # from here on nothing leaves
+        try:
+            await self.bus.flush()
+            await self.memory.save(desk, force=True)
+        except DependencyError as error:
+            log.error("the last checkpoint of %s was not saved: %s", desk.name, error)
+        await self.leases.release(desk.name)
+        log.info("%s is handed over to %s with %d orders open", desk.name, successor, len(desk.live.orders))
+        return True
+
+    async def close(self) -> None:
+        """Give everything back."""
+        tasks = [*self._taking_over.values(), *([self._following_bucket] if self._following_bucket else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.leases.close()
 
     async def on_status(self, _: web.Request) -> web.Response:
         """GET /strategies: what each strategy does and holds."""

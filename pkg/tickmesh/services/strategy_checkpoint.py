@@ -70,13 +70,36 @@ def restore(desk: Desk, checkpoint: Checkpoint, now_mono_ns: int) -> None:
         desk.guard.call("restore", checkpoint.plugin_state)
 
 
+def take_over(desk: Desk, checkpoint: Checkpoint, now_mono_ns: int) -> None:
+    """Give a desk that stood by what only its predecessor knew: orders on their way, paper, plugin state, mode."""
+    if checkpoint.resource_mode is desk.plan.spec.mode:
+        desk.mode = checkpoint.mode
+    desk.live.absorb(checkpoint.live, now_mono_ns)
+    desk.paper.load(checkpoint.paper, now_mono_ns)
+    desk.paper_venue.next_trade_id = checkpoint.paper_trade_id
+    if checkpoint.plugin_state:
+        desk.guard.call("restore", checkpoint.plugin_state)
+
+
+async def read(bus: Bus, name: str) -> Checkpoint | None:
+    """One strategy's checkpoint; None when there is none that can be read."""
+    entry = await (await bus.kv(BUCKET)).get(PREFIX + name)
+    if entry is None or not entry.value:
+        return None
+    try:
+        return msgspec.json.decode(entry.value, type=Checkpoint)
+    except msgspec.MsgspecError as error:
+        log.error("checkpoint %s cannot be read (%s); its strategy starts from the journal", name, error)
+        return None
+
+
 async def read_all(bus: Bus) -> dict[str, Checkpoint]:
     """Every strategy's checkpoint by name; one that cannot be read is reported and the journal told from its start."""
     bucket = await bus.kv(BUCKET)
     found: dict[str, Checkpoint] = {}
     for key in await bucket.keys():
-        if not key.startswith(PREFIX):
-            continue
+        if not key.startswith(PREFIX) or "." in key.removeprefix(PREFIX):
+            continue  # not a strategy's, or a pod's that runs a shard
         entry = await bucket.get(key)
         if entry is None or not entry.value:
             continue

@@ -25,8 +25,12 @@ from tickmesh.strategy.floor import Floor
 from tickmesh.strategy.guard import Guard, GuardPolicy, Watch
 from tickmesh.strategy.interface import Strategy
 from tickmesh.strategy.resource import Metadata, PluginRef, StrategyResource, StrategySpec
+from tickmesh.strategy.share import Share
 
 log = logging.getLogger(__name__)
+
+_OTHER_SHARD_NS = 3_000_000_000
+"""How long a shard waits before it trades a symbol that another one had: a look at the resource and a cancel."""
 
 
 class Desks:
@@ -70,7 +74,15 @@ class Desks:
             raise ConfigError(
                 f"{resource.file}: {resource.name}: spec.account: {filled.account} is not {venue.account}"
             )
-        return msgspec.structs.replace(resource, spec=filled)
+        if self._settings.strategy.shard < 0:
+            return msgspec.structs.replace(resource, spec=filled)
+        share = Share(shard=self._settings.strategy.shard, shards=filled.shards, everything=filled.symbols)
+        if not share.symbols:
+            raise ConfigError(
+                f"{resource.file}: {resource.name}: spec.shards: no symbol is left for shard {share.shard}"
+            )
+        filled = msgspec.structs.replace(filled, symbols=share.symbols)
+        return msgspec.structs.replace(resource, spec=filled, share=share)
 
     async def open(
         self, resource: StrategyResource, *, epoch: int, checkpoint: Checkpoint | None, wait_s: float
@@ -100,6 +112,7 @@ class Desks:
         """
         plan, digest = self.plan(resource), fingerprint(resource)
         old, new = desk.plan.spec, plan.spec
+        moved = desk.plan.share != plan.share
         edited = bool(digest) and digest != self.fingerprints.get(desk.name)
         if self._tried.get(desk.name) == (plan, digest) or (plan == desk.plan and not edited):
             return ""
@@ -125,6 +138,8 @@ class Desks:
         if old.mode != new.mode:
             desk.mode = new.mode
         desk.filter.limits = new.limits
+        if moved:
+            desk.gained(set(new.symbols) - set(old.symbols), self._clock.mono_ns() + _OTHER_SHARD_NS)
         desk.show_positions()
         self.floor.put(desk)
         changed = [name for name in old.__struct_fields__ if getattr(old, name) != getattr(new, name)]

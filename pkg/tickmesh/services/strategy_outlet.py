@@ -1,7 +1,8 @@
 """What leaves the strategy service: intents first and at once, then signals and alerts for the record.
 
 In: what desks want to say. Out: messages on the bus. It refuses to send an order without a connection and without the
-strategy's lease: such an intent is withdrawn, not queued, as it would be late when it left.
+strategy's lease: such an intent is withdrawn, not queued, as it would be late when it left. An intent gets its time
+before the lease is looked at: a process that was stopped between that look and the send is late by its time to live.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Outlet:
-    """The way out of one process. ``overtaken`` is set when another process has run a strategy of ours."""
+    """The way out of one process."""
 
     def __init__(self, service: Service, leases: StrategyLeases) -> None:
         self.epoch = 0
-        self.overtaken = ""
         self._bus, self._clock, self._metrics = service.bus, service.clock, service.metrics
         self._leases = leases
         self._subject = subjects.intent(service.settings.venue.account)
@@ -70,22 +70,19 @@ class Outlet:
 
     def ours(self, desk: Desk) -> bool:
         """Whether we hold the strategy's lease at this moment."""
-        try:
-            return self._leases.valid(desk.name)
-        except DependencyError as error:
-            self.overtaken = str(error)
-            return False
+        return self._leases.valid(desk.name)
 
     def _send_intent(self, desk: Desk, intent: OrderIntent) -> None:
         placing = intent.action is IntentAction.PLACE
-        if not self._bus.connected or (placing and not self.ours(desk)):
+        intent.publish_ns = intent.publish_ns or self._clock.wall_ns()  # one that is asked again keeps its time
+        ours = self.ours(desk) if placing else self._leases.may_cancel(desk.name)
+        if not ours or not self._bus.connected:
             self._not_sent.value += 1
             desk.not_sent(intent)
             return
         trace = hashlib.blake2b(intent.correlation_id.encode(), digest_size=24).hexdigest()
         headers = {"Nats-Msg-Id": intent.intent_id, "traceparent": f"00-{trace[:32]}-{trace[32:48]}-01"}
         intent.seq = self._seq(self._subject)
-        intent.publish_ns = intent.publish_ns or self._clock.wall_ns()  # one that is asked again keeps its time
         stamps = intent.stamps
         now = stamps.intent_publish_mono_ns = self._clock.mono_ns()
         try:

@@ -7,7 +7,11 @@ from tickmesh.settings.key import Section, key
 
 class StrategySettings(Section):
     admin_port: int = key(17502, "Port of /healthz, /readyz, /startupz, /metrics and /stats.", ge=0, le=65535)
-    resources: str = key("", "Strategy resources: a YAML file or a directory of them; empty for the built-in example.")
+    resources: str = key(
+        "", "Strategy resources: a YAML file, a directory of them, or bucket:NAME as the operator writes it; empty "
+        "for the built-in example.",
+    )  # fmt: skip
+    shard: int = key(-1, "Which shard of its Strategy this process runs, from 0; -1 all symbols.", ge=-1, le=31)
     reload_interval_s: float = key(
         0.25, "How often resources and plugin files are looked at for edits.", unit="s", gt=0, le=60
     )
@@ -46,8 +50,13 @@ class StrategySettings(Section):
     plugin_interrupt_s: float = key(
         5.0, "Time in one call after which Python code of a plugin is interrupted; 0 never.", unit="s", ge=0
     )
+    drain: str = key(
+        "hand_over", "What a stop does with open orders: cancel them, or hand_over to a standby (without one, cancel).",
+        pattern="^(cancel|hand_over)$",
+    )  # fmt: skip
     lease_ttl_ms: int = key(
-        3000, "How long a strategy's lease outlives its last renewal; a standby elsewhere waits that long.",
-        unit="ms", ge=200, le=60_000,
+        1500, "How long a strategy's lease outlives its last renewal; a standby takes over from a killed holder after "
+        "that long. A quarter of it is more than an intent's 250 ms to live (decision 0130).",
+        unit="ms", ge=1200, le=60_000,
     )  # fmt: skip
     ring_spin_us: int = key(0, "How long an idle reader of the shared-memory ring spins before it sleeps.", unit="us")

@@ -7,7 +7,7 @@ quote is replaced when its old order is gone, so that nothing is ever doubled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -61,8 +61,10 @@ class Desk:
         self.instruments = dict(instruments)
         self.policy = policy
         self.epoch = epoch
-        self.drafts = Drafts(plan.name, plan.spec.account, plan.spec.venue, epoch)
+        self.drafts = Drafts(plan.name, plan.spec.account, plan.spec.venue, epoch, plan.share.shard)
         self.mode = plan.spec.mode
+        self.standby = False
+        """Somebody else acts for the strategy: we look, listen and keep the books, and say nothing."""
         self.halted: set[str] = set()
         self.retired = False
         self.journal_seq = 0
@@ -76,6 +78,7 @@ class Desk:
         self.refused = 0
         self.back_off = BackOff(policy.back_off)
         self._crosses = crosses
+        self._gained: dict[str, int] = {}
         self._told: dict[tuple[str, str], tuple[tuple[Any, ...], int]] = {}
         self._out: list[Message] = []
 
@@ -100,8 +103,12 @@ class Desk:
 
     def may_place(self, symbol: str, now_mono_ns: int) -> str:
         """Why no order may be placed now; empty when one may."""
+        if self.standby:
+            return "standing by"
         if self.mode is Mode.OBSERVATION:
             return "Observation mode"
+        if now_mono_ns < self._gained.get(symbol, 0):
+            return "another shard may still have orders there"
         if self.plan.spec.paused or self.retired:
             return "paused"
         if self.guard.disabled:
@@ -123,12 +130,12 @@ class Desk:
             self.stale.discard(symbol)
         elif symbol in self.stale or symbol not in self.books:
             return []
-        if self.mode is Mode.SIMULATION:
+        if self.mode is Mode.SIMULATION and not self.standby:
             venue, instrument = self.paper_venue, self.instruments[symbol]
             is_book = isinstance(data, BookUpdate)
             self._on_paper(venue.on_book(data, instrument) if is_book else venue.on_trade(data, instrument), now)  # type: ignore[arg-type]
         signals = self.guard.signals(data)
-        if not signals:
+        if not signals or self.standby:
             return []
         self.signals += len(signals)
         return [Proposal(self.name, self.account, self.venue, s) for s in signals if self._known(s, now)]
@@ -166,6 +173,8 @@ class Desk:
     def on_order_event(self, event: OrderEvent, now: Moment) -> None:
         """An order of ours moved; told twice or late, it changes nothing."""
         before = self.live.orders.get(event.client_order_id)
+        if before is None and not self.plan.share.takes(event.symbol):
+            return  # another shard looks after it
         news = self.live.on_event(event, now.now_mono_ns)
         if not news and before is None:
             return
@@ -190,6 +199,8 @@ class Desk:
         for symbol, book in self.books.items():
             if symbol not in self.stale and now.now_mono_ns - book.receive_mono_ns > self.policy.stale_ns:
                 self._on_stale(symbol, now)
+        if self.standby:
+            return
         idle = self.retired or self.plan.spec.paused or bool(self.halted)
         idle = (
             idle
@@ -210,9 +221,24 @@ class Desk:
 
     def cancel_all(self, now: Moment) -> None:
         """Ask for the end of everything that works, whatever we know of it."""
+        if self.standby:
+            return
         for order in list(self.paper.orders.values()):
             self._cancel(order, now, self.paper)
-        self._out.append(self.drafts.cancel_all(now))
+        if self.plan.share.shards == 1:
+            self._out.append(self.drafts.cancel_all(now))
+            return
+        for symbol in sorted({*self.plan.spec.symbols, *(o.symbol for o in self.live.orders.values())}):
+            self._out.append(self.drafts.cancel_all(now, symbol))  # the rest is other shards'
+
+    def begin(self, epoch: int) -> None:
+        """Act from now on, under an epoch of our own."""
+        self.epoch = self.drafts.epoch = epoch
+        self.standby = False
+
+    def gained(self, symbols: Iterable[str], until_mono_ns: int) -> None:
+        """Symbols that were another shard's a moment ago: no orders there before it has cancelled its own."""
+        self._gained = dict.fromkeys(symbols, until_mono_ns)
 
     def take(self) -> list[Message]:
         """The messages since the last time, in the order in which they should leave."""
@@ -300,6 +326,8 @@ class Desk:
 
     def _cancel(self, order: WorkingOrder, now: Moment, ledger: Ledger | None = None) -> None:
         """Ask once a ``repeat_ns`` until it is gone; cancelling twice is harmless."""
+        if self.standby:
+            return
         if order.cancel_sent_mono_ns and now.now_mono_ns - order.cancel_sent_mono_ns < self.policy.repeat_ns:
             return
         order.cancel_sent_mono_ns = now.now_mono_ns

@@ -33,13 +33,17 @@ class Moment(NamedTuple):
 
 
 class Drafts:
-    """Writes for one strategy in one life; ``epoch`` and the number make its intent ids unique (decision 0051)."""
+    """Writes for one strategy in one life; ``epoch`` and the number make its intent ids unique (decision 0051).
 
-    def __init__(self, name: str, account: str, venue: str, epoch: int) -> None:
+    Execution refuses orders of an older ``epoch`` of the same ``shard`` than it has seen (decision 0131).
+    """
+
+    def __init__(self, name: str, account: str, venue: str, epoch: int, shard: int = 0) -> None:
         self.name = name
         self.account = account
         self.venue = venue
         self.epoch = epoch
+        self.shard = shard
         self.number = 0
 
     def order(
@@ -59,6 +63,7 @@ class Drafts:
             side=signal.side, time_in_force=TimeInForce.IOC if taker else TimeInForce.GTX, price_ticks=price_ticks,
             qty_lots=qty_lots, reduce_only=exempt, urgency=signal.urgency, ttl_ns=signal.ttl_ns,
             correlation_id=identity, epoch=self.epoch, exchange_ns=now.exchange_ns, stamps=now.stamps(),
+            shard=self.shard,
         )  # fmt: skip
         return order, intent
 
@@ -68,15 +73,16 @@ class Drafts:
             intent_id=self._next("c"), strategy=self.name, account=self.account, venue=self.venue,
             symbol=order.symbol, action=IntentAction.CANCEL, side=order.side,
             target_client_order_id=order.client_order_id, correlation_id=order.correlation_id, epoch=self.epoch,
-            stamps=now.stamps(),
+            stamps=now.stamps(), shard=self.shard,
         )  # fmt: skip
 
-    def cancel_all(self, now: Moment) -> OrderIntent:
-        """The end of every order of this strategy."""
+    def cancel_all(self, now: Moment, symbol: str = "") -> OrderIntent:
+        """The end of every order of this strategy, on one symbol or on all."""
         identity = self._next("all")
         return OrderIntent(
-            intent_id=identity, strategy=self.name, account=self.account, venue=self.venue, symbol="",
-            action=IntentAction.CANCEL_ALL, correlation_id=identity, epoch=self.epoch, stamps=now.stamps(),
+            intent_id=identity, strategy=self.name, account=self.account, venue=self.venue,
+            symbol=symbol, action=IntentAction.CANCEL_ALL, correlation_id=identity, epoch=self.epoch,
+            stamps=now.stamps(), shard=self.shard,
         )  # fmt: skip
 
     def again(self, order: WorkingOrder) -> OrderIntent:
@@ -85,6 +91,7 @@ class Drafts:
             intent_id=order.intent_id, strategy=self.name, account=self.account, venue=self.venue,
             symbol=order.symbol, side=order.side, price_ticks=order.price_ticks, qty_lots=order.qty_lots,
             correlation_id=order.correlation_id, epoch=self.epoch, publish_ns=order.placed_ns, ttl_ns=1,
+            shard=self.shard,
         )  # fmt: skip
 
     def signal(

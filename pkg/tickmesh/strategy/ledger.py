@@ -207,6 +207,16 @@ class Ledger:
             self.orders[order.client_order_id] = order
             self._filled[order.client_order_id] = order.filled_lots
 
+    def absorb(self, state: LedgerState, now_mono_ns: int) -> None:
+        """Add the working orders of a predecessor that we have heard nothing of, so that their fate is asked for."""
+        for order in state.orders:
+            if order.client_order_id not in self.orders and order.client_order_id not in self._closed:
+                order.adopted = True
+                order.placed_mono_ns = order.event_mono_ns = now_mono_ns
+                order.rest_until_mono_ns = now_mono_ns if order.rest_until_mono_ns else 0
+                order.cancel_sent_mono_ns = order.asked_mono_ns = 0
+                self.orders[order.client_order_id] = order
+
     def _close_if_done(self, order: WorkingOrder) -> None:
         finished = order.state.terminal and order.filled_lots >= order.cum_lots
         if finished or order.filled_lots >= order.qty_lots:

@@ -17,6 +17,7 @@ import yaml
 
 from tickmesh.domain.enums import Mode
 from tickmesh.domain.errors import ConfigError
+from tickmesh.strategy.share import Share
 
 API_VERSION = "tickmesh.io/v1alpha1"
 KIND = "Strategy"
@@ -67,7 +68,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class StrategySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename="camel"):
-    """The ``spec`` of the resource; empty ``venue``, ``account`` and ``symbols`` mean the ones of the settings."""
+    """The ``spec`` of the resource; empty ``venue``, ``account`` and ``symbols`` mean the ones of the settings.
+
+    ``replicas``, ``image``, ``resources`` and ``placement`` are the operator's; a process that runs alone has no use
+    for them.
+    """
 
     plugin: PluginRef
     parameters: dict[str, Any] = {}
@@ -78,20 +83,28 @@ class StrategySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     limits: Limits = Limits()
     paused: bool = False
     on_stale: OnStale = OnStale.CANCEL
+    shards: int = 1
+    replicas: int = 1
+    image: str = ""
+    resources: dict[str, Any] = {}
+    placement: dict[str, Any] = {}
 
 
 class Metadata(msgspec.Struct, frozen=True, kw_only=True):
     """The part of Kubernetes' ObjectMeta that we read; the rest is Kubernetes' own."""
 
     name: str
+    generation: int = 0
 
 
 class StrategyResource(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """One Strategy. ``file`` is where it came from, for messages and relative plugin paths."""
+    """One Strategy. ``file`` is where it came from, for messages and relative plugin paths. ``share`` is set where
+    it is run: the symbols of ``spec`` are then those of one shard."""
 
     metadata: Metadata
     spec: StrategySpec
     file: str = ""
+    share: Share = Share()
 
     @property
     def name(self) -> str:
@@ -117,6 +130,18 @@ def parse(text: str, file: str) -> list[StrategyResource]:
             )
         found.append(resource)
     return found
+
+
+def from_document(document: Any, file: str) -> StrategyResource:
+    """One Strategy that is decoded already, as the operator hands it to its pods.
+
+    Raises:
+        ResourceError: the first mistake.
+    """
+    resource = _one(None, document, file)
+    if resource is None:
+        raise ResourceError(file, 0, "kind", f"must be {KIND}")
+    return resource
 
 
 def _documents(text: str, file: str) -> Iterator[tuple[yaml.Node | None, Any]]:
@@ -212,6 +237,8 @@ def _mistakes(resource: StrategyResource) -> Iterator[tuple[str, str]]:
     for i, symbol in enumerate(spec.symbols):
         if not symbol or not symbol.isalnum() or symbol != symbol.upper():
             yield f"spec.symbols[{i}]", f"{symbol!r} is not a symbol such as BTCUSDT"
+    if spec.shards < 1 or (spec.symbols and spec.shards > len(spec.symbols)):
+        yield "spec.shards", f"must be from 1 to the number of symbols, found {spec.shards}"
     for name, value, least in (
         ("maxPosition", limits.max_position, Decimal(0)),
         ("maxOrderNotional", limits.max_order_notional, Decimal(0)),

@@ -131,8 +131,7 @@ class Operator:
             try:
                 bucket = await self._bus.kv(BUCKET)
                 async for entry in bucket.watch("report.>"):
-                    name = entry.key.removeprefix("report.")
-                    self.strategies.on_report(name, entry.value)
+                    name = self.strategies.on_report(entry.key.removeprefix("report."), entry.value)
                     if name in self.known.strategies:
                         self.strategy_queue.add(name)
             except DependencyError as error:

@@ -41,7 +41,12 @@ class Known:
         self.deployments: dict[str, Manifest] = {}
         self.breakers: dict[str, Manifest] = {}
         self.accounts: dict[str, Manifest] = {}
-        self.reports: dict[str, status.PodReport] = {}
+        self.reports: dict[str, dict[int, status.PodReport]] = {}
+        """By name and shard."""
+
+    def report(self, name: str) -> status.PodReport | None:
+        """What all shards of a strategy say together; None when none has said anything."""
+        return status.combine(self.reports.get(name, {}))
 
 
 class StrategyReconciler:
@@ -86,15 +91,19 @@ class StrategyReconciler:
             problems.append(f"the strategies bucket cannot be written: {error}")
         return await self._write_status(strategy, problems)
 
-    def on_report(self, name: str, value: bytes | None) -> None:
-        """Take a pod's report from the bucket; one that cannot be read is logged and skipped."""
+    def on_report(self, key: str, value: bytes | None) -> str:
+        """Take a pod's report from the bucket; one that cannot be read is logged and skipped. Returns whose it is."""
+        name, _, shard = key.partition(".")
+        number = int(shard) if shard.isdecimal() else 0
+        told = self._known.reports.setdefault(name, {})
         if value is None:
-            self._known.reports.pop(name, None)
-            return
+            told.pop(number, None)
+            return name
         try:
-            self._known.reports[name] = msgspec.json.decode(value, type=status.PodReport)
-        except msgspec.DecodeError as error:
-            log.warning("the report of strategy %s cannot be read: %s", name, error)
+            told[number] = _report(value)
+        except (msgspec.DecodeError, ArithmeticError) as error:
+            log.warning("the report of strategy %s cannot be read: %s", key, error)
+        return name
 
     async def _problems(self, strategy: Manifest) -> tuple[list[str], str]:
         """What is wrong with it now although it was admitted, and the text of its plugin."""
@@ -152,7 +161,7 @@ class StrategyReconciler:
         names = desired.deployment_names(strategy)
         known = status.Knowledge(
             deployments=[d for n in names if (d := self._known.deployments.get(n)) is not None],
-            report=self._known.reports.get(name),
+            report=self._known.report(name),
             problems=problems,
         )
         made = status.compute(strategy, known, time.time_ns())
@@ -177,7 +186,7 @@ class StrategyReconciler:
             return None
         forced = (strategy["metadata"].get("annotations") or {}).get(FORCE_DELETE) == "true"
         if not forced and not await self._quiet(strategy):
-            report = self._known.reports.get(name)
+            report = self._known.report(name)
             left = (
                 f"{report.open_orders} orders are open" if report else "its pods have not confirmed that none is open"
             )
@@ -186,7 +195,8 @@ class StrategyReconciler:
             await self._write_status(strategy, [])
             return _DELETE_LOOK_S
         bucket = await self._bucket()
-        for key in (f"spec.{name}", f"report.{name}"):
+        shards = [shard for shard in self._known.reports.get(name, {}) if shard]
+        for key in (f"spec.{name}", f"report.{name}", *(f"report.{name}.{shard}" for shard in shards)):
             await bucket.delete(key)
         others = [f for f in finalizers if f != FINALIZER]
         version = strategy["metadata"]["resourceVersion"]
@@ -197,7 +207,7 @@ class StrategyReconciler:
     async def _quiet(self, strategy: Manifest) -> bool:
         """Whether no order of it is open, after asking for that: by its pods while they live, by execution always."""
         spec, name = strategy["spec"], strategy["metadata"]["name"]
-        report = self._known.reports.get(name)
+        report = self._known.report(name)
         if spec.get("mode") != "Live" and (report is None or report.open_orders == 0):
             return True
         await self._publish(strategy)  # paused: the pods cancel what is open and say when it is done
@@ -213,11 +223,12 @@ class StrategyReconciler:
             )
             await self._bus.publish_durable(intent_subject(spec["account"]), encode(order), message_id=order.intent_id)
             self._cancelled[name] = time.monotonic()
-        if report is None:
+        silent = len(self._known.reports.get(name, {})) < spec.get("shards", 1)
+        if silent and (report is None or (report.open_orders == 0 and report.paused)):
             # No pod ever ran, or all are gone with their report: what execution was asked to cancel is cancelled.
             asked = self._cancelled.get(name)
             return asked is None or time.monotonic() - asked > 10.0
-        return report.open_orders == 0 and report.paused
+        return report is not None and report.open_orders == 0 and report.paused
 
     async def _forget(self, name: str) -> None:
         for table in (self._applied, self._written, self._status_at, self._cancelled):
@@ -226,6 +237,13 @@ class StrategyReconciler:
 
     async def _bucket(self) -> KeyValue:
         return await self._bus.kv(BUCKET)
+
+
+def _report(value: bytes) -> status.PodReport:
+    """Raises DecodeError or ArithmeticError."""
+    report = msgspec.json.decode(value, type=status.PodReport)
+    status.combine({0: report})  # its numbers are numbers
+    return report
 
 
 def _condition_states(found: Manifest) -> list[tuple[str, str]]:
