@@ -97,6 +97,7 @@ class StrategyShell:
         self.draining = False
         self._following: dict[tuple[str, str], list[Subscription]] = {}
         self._mistakes: set[str] = set()
+        self._refused: dict[str, tuple[StrategyResource, str]] = {}
         self._taking_over: dict[str, asyncio.Task[None]] = {}
         self._following_bucket: asyncio.Task[None] | None = None
         self._shm = service.settings.local.transport == "shm"
@@ -346,9 +347,13 @@ class StrategyShell:
         mistakes |= set(seen.mistakes)
         for name, resource in seen.resources.items():
             try:
-                await self._apply(name, resource)
+                if await self._apply(name, resource):
+                    self._refused.pop(name, None)
             except TickmeshError as error:
-                mistakes.add(str(error))
+                self._refused[name] = (resource, str(error))
+            refused = self._refused.get(name)
+            if refused is not None and refused[0] == resource:
+                mistakes.add(refused[1])  # as long as it stands there, though it is tried only once
         if not seen.mistakes:
             for name in set(self.floor.desks) - set(seen.resources):
                 desk = self.floor.desks[name]
@@ -357,7 +362,8 @@ class StrategyShell:
                     retire(desk, self._now())
         return self._report_mistakes(mistakes)
 
-    async def _apply(self, name: str, resource: StrategyResource) -> None:
+    async def _apply(self, name: str, resource: StrategyResource) -> bool:
+        """Make the desk what the resource says; whether anything changed."""
         desk = self.floor.desks.get(name)
         if desk is not None and not desk.retired:
             try:
@@ -369,6 +375,7 @@ class StrategyShell:
                 self.reloads.inc()
                 log.info("%s: took over %s", name, changed)
                 await self._follow()
+                return True
         elif desk is None and self.desks.worth_a_try(resource):
             saved = await checkpoints.read(self.bus, self.desks.plan(resource).share.key(name))
             self.floor.put(desk := await self._open(resource, saved))
@@ -378,6 +385,8 @@ class StrategyShell:
             await self._contend(desk)
             self.reloads.inc()
             log.info("%s: new, running in mode %s", name, desk.mode.value)
+            return True
+        return False
 
     def _report_mistakes(self, mistakes: set[str]) -> None:
         for sentence in sorted(mistakes - self._mistakes):
