@@ -91,8 +91,10 @@ STREAMS: tuple[StreamSpec, ...] = (
     StreamSpec("AUDIT", ("audit.>",), 0.0, 8192 * _MIB),
 )
 
-BUCKETS: tuple[str, ...] = ("config", "limits", "breakers", "leases", "checkpoints", "strategies")
+BUCKETS: tuple[str, ...] = ("config", "limits", "breakers", "leases", "checkpoints", "strategies", "budgets")
 BUCKET_HISTORY = 8
+BUCKET_TTL_S = {"budgets": 3600.0}
+"""What a process knew of the venue's counters is of no use to anybody later."""
 
 
 async def apply(js: JetStreamContext, *, replicas: int = 1, timeout_s: float = 30.0) -> list[str]:
@@ -108,7 +110,11 @@ async def apply(js: JetStreamContext, *, replicas: int = 1, timeout_s: float = 3
             try:
                 await js.key_value(bucket)
             except (BucketNotFoundError, NotFoundError):
-                await js.create_key_value(KeyValueConfig(bucket=bucket, history=BUCKET_HISTORY, replicas=replicas))
+                await js.create_key_value(
+                    KeyValueConfig(
+                        bucket=bucket, history=BUCKET_HISTORY, replicas=replicas, ttl=BUCKET_TTL_S.get(bucket)
+                    )
+                )
     for sentence in drift:
         log.warning(sentence)
     return drift

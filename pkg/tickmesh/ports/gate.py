@@ -8,6 +8,11 @@ from typing import Protocol
 class Gate(Protocol):
     """Ask before a call, then tell its result with the ticket that came with the permission."""
 
+    @property
+    def shut(self) -> bool:
+        """Whether it is open or held open: nothing should be called, and what is connected should part."""
+        ...
+
     def enter(self) -> int | None:
         """A ticket, or None: do not call now."""
         ...
@@ -23,3 +28,18 @@ class Gate(Protocol):
     def neutral(self, ticket: int) -> None:
         """The call says nothing about the dependency."""
         ...
+
+
+class NoGate:
+    """Lets everything through."""
+
+    shut = False
+
+    def enter(self) -> int | None:
+        return 0
+
+    def success(self, ticket: int) -> None: ...
+
+    def failure(self, ticket: int, reason: str) -> None: ...
+
+    def neutral(self, ticket: int) -> None: ...

@@ -23,10 +23,12 @@ from tickmesh.portfolio.position import Verdict
 from tickmesh.ports import KeyValue
 from tickmesh.services.account_reconcile import Reconciler
 from tickmesh.services.account_venue import VenueReader
-from tickmesh.services.breakers import BreakerBoard
+from tickmesh.services.breakers import NATS, BreakerBoard
 from tickmesh.services.instruments import wait_for_instruments
 from tickmesh.services.notices import alert
 from tickmesh.services.service import Service
+from tickmesh.services.venue_budget import SharedBudget, budget_of
+from tickmesh.services.venue_gate import READING, VenueGate
 
 log = logging.getLogger("tickmesh.account")
 
@@ -66,6 +68,11 @@ class Follower:
         self._portfolio: Portfolio | None = None
         self._instruments: dict[str, Instrument] = {}
         self._venue = VenueReader(settings, service.clock)
+        self._board = BreakerBoard(service)
+        self._board.add(f"bus-account-{self._account}", NATS, target="bus", probe=lambda: service.bus.connected)
+        breaker = self._board.add(f"venue-rest-account-{self._account}", READING, target="venue-rest")
+        self._budget = SharedBudget(service, self._account, budget_of(settings))
+        self._venue.stand_behind(VenueGate(service.clock, self._board.gate(breaker), self._budget), self._budget)
         self._bucket: KeyValue | None = None
         self._saved = b""
         self._prices: dict[str, bytes] = {}
@@ -85,10 +92,10 @@ class Follower:
     async def work(self) -> None:
         """Start, then publish snapshots for ever; reconciliation runs beside it."""
         portfolio = await self._start()
-        board = BreakerBoard(self._service)
-        reconciler = Reconciler(self._service, portfolio, self._venue, self._changed, self._catch_up, board)
+        reconciler = Reconciler(self._service, portfolio, self._venue, self._changed, self._catch_up)
         async with asyncio.TaskGroup() as group:
-            group.create_task(board.run())
+            group.create_task(self._board.run())
+            group.create_task(self._budget.run())
             group.create_task(reconciler.run())
             group.create_task(self._publish_snapshots(portfolio, reconciler))
 

@@ -17,25 +17,16 @@ from tickmesh.domain.errors import DependencyError, NotFiniteError, OffGridError
 from tickmesh.portfolio.portfolio import Portfolio
 from tickmesh.portfolio.position import Verdict
 from tickmesh.portfolio.reconcile import Difference, Reading, absorb, compare, correct
-from tickmesh.risk.breaker import BreakerConfig
 from tickmesh.services.account_venue import VenueReader
-from tickmesh.services.breakers import BreakerBoard, BreakerOpenError
 from tickmesh.services.notices import alert
 from tickmesh.services.service import Service
-from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError
+from tickmesh.venues.binance_usdm.codec_trading import VenueCallError
 
 log = logging.getLogger("tickmesh.account")
 
 _SETTLE_S = (0.05, 0.1, 0.2)
 _FIRST_RETRY_S = 0.25
 _MAX_RETRY_S = 5.0
-_BREAKER = BreakerConfig(failures=5, window_ns=30_000_000_000, open_ns=5_000_000_000, probes=1)
-"""We only read: an open breaker spares the venue and is seen, but stops no trading; execution has its own eyes."""
-
-
-def is_outage(error: BaseException) -> bool:
-    """Whether the venue itself failed; a refusal or a rate limit is an answer."""
-    return isinstance(error, VenueCallError) and error.outcome in (Outcome.UNKNOWN, Outcome.NOT_SENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +43,13 @@ class Reconciler:
 
     def __init__(
         self, service: Service, portfolio: Portfolio, venue: VenueReader, changed: asyncio.Event,
-        catch_up: Callable[[Portfolio], Awaitable[None]], board: BreakerBoard,
+        catch_up: Callable[[Portfolio], Awaitable[None]],
     ) -> None:  # fmt: skip
         self._service = service
         self._portfolio = portfolio
         self._venue = venue
         self._changed = changed
         self._catch_up = catch_up
-        self._board = board
-        self._breaker = board.add(f"venue-rest-{service.name}-{portfolio.account}", _BREAKER, target="venue-rest")
         self._first_ever = not portfolio.reconciled_ns
         self._terms_due_mono_ns = 0
         self.reconciled = False
@@ -78,25 +67,20 @@ class Reconciler:
         wait_s = _FIRST_RETRY_S
         health = self._service.health
         while True:
-            if self.reconciled and self._venue.busy:
+            if self.reconciled and (pause_s := self._venue.wait_s):
                 self._skipped.inc()
-                await asyncio.sleep(interval_s)
+                await asyncio.sleep(min(pause_s, interval_s))
                 continue
             try:
-                async with self._board.guard(self._breaker, is_outage):
-                    await self.once()
-            except BreakerOpenError as error:
-                health.require("venue", str(error))
-                await asyncio.sleep(_MAX_RETRY_S / 10)
-                continue
+                await self.once()
             except (VenueCallError, DependencyError) as error:
                 self._failed.inc()
                 log.warning("cannot reconcile: %s", error)
                 if isinstance(error, VenueCallError) and self._venue.on_error(error):
                     wait_s = _FIRST_RETRY_S
                 health.require("venue", f"the account cannot be reconciled: {error}")
-                limited = isinstance(error, VenueCallError) and error.outcome is Outcome.RATE_LIMITED
-                await asyncio.sleep(max(error.retry_after_s, wait_s) if limited else wait_s)  # type: ignore[union-attr]
+                asked_s = error.retry_after_s if isinstance(error, VenueCallError) else 0.0
+                await asyncio.sleep(max(min(asked_s, _MAX_RETRY_S), wait_s))
                 wait_s = min(wait_s * 2, _MAX_RETRY_S)
                 continue
             except (NotFiniteError, OffGridError) as error:

@@ -8,15 +8,16 @@ from __future__ import annotations
 from tickmesh.domain.enums import PositionSide, Side
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import FillEvent
+from tickmesh.execution.budget import RateBudget
 from tickmesh.portfolio.reconcile import Reading, VenueLeg, check
 from tickmesh.ports import Clock
+from tickmesh.services.venue_budget import SharedBudget
 from tickmesh.settings import Settings
 from tickmesh.venues.binance_usdm.codec_trading import Income, VenueCallError, VenueTrade
-from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
+from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest, CallGate
 
 _CLOCK_REFUSED = -1021
 _PAGE = 1000
-_MINUTE_NS = 60_000_000_000
 
 
 class VenueReader:
@@ -30,6 +31,7 @@ class VenueReader:
             venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(), venue.recv_window_ms,
             clock, timeout_s=3.0, max_connections=2,
         )  # fmt: skip
+        self._budget: RateBudget | None = None
         self._synced = False
         self._leverages: dict[str, int] = {}
         self._most_weight = int(settings.account.weight_share * settings.execution.weight_per_min)
@@ -37,12 +39,19 @@ class VenueReader:
     async def close(self) -> None:
         await self._rest.close()
 
+    def stand_behind(self, gate: CallGate, budget: SharedBudget) -> None:
+        """Ask ``gate`` before every call, and ``budget`` before every round."""
+        self._rest.gate, self._budget = gate, budget.budget
+        budget.offset_ms = lambda: self._rest.time_offset_ms
+
     @property
-    def busy(self) -> bool:
-        """Whether the venue counted so much weight of this address in this minute that the rest is for orders."""
-        usage = self._rest.usage
-        fresh = self._clock.mono_ns() - usage.read_mono_ns < _MINUTE_NS
-        return fresh and usage.weight_1m > self._most_weight
+    def wait_s(self) -> float:
+        """How long to leave the venue alone: it said so, or this minute's remaining weight is for orders."""
+        now_ns = self._clock.mono_ns()
+        if self._budget is None:
+            return 0.0
+        busy = self._budget.weight_used(now_ns) > self._most_weight
+        return self._budget.wait_for_cancel_s(now_ns) or (1.0 if busy else 0.0)
 
     async def sync(self) -> None:
         """Measure the venue's clock, once at the start and again after it refused one of our timestamps."""

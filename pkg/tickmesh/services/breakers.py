@@ -32,6 +32,8 @@ BUCKET = "breakers"
 EVERYTHING = "everything"
 TARGETS = ("venue-rest", "venue-websocket", "database", "cache", "bus", "downstream", EVERYTHING)
 """Targets without a name of their own; the others are account.NAME and strategy.NAME."""
+NATS = BreakerConfig(failures=10, window_ns=30_000_000_000, open_ns=1_000_000_000, probes=2)
+"""Of the bus, which is looked at at every tick: open after 2 s without it, closed when it is back."""
 _TICK_S = 0.2
 _RETRY_S = 0.5
 _KEPT_TRANSITIONS = 20
@@ -84,6 +86,14 @@ class BreakerGate:
     def __init__(self, board: BreakerBoard, breaker: CircuitBreaker) -> None:
         self._board = board
         self.breaker = breaker
+
+    @property
+    def closed(self) -> bool:
+        return self.breaker.state(self._board.mono_ns()) is BreakerState.CLOSED
+
+    @property
+    def shut(self) -> bool:
+        return self.breaker.state(self._board.mono_ns()) is BreakerState.OPEN
 
     def enter(self) -> int | None:
         ticket = self.breaker.enter(self._board.mono_ns())

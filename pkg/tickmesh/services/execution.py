@@ -23,14 +23,13 @@ from tickmesh.domain.enums import Severity
 from tickmesh.domain.errors import DependencyError, MalformedFrameError, NotFiniteError, TickmeshError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import Alert, FillEvent, MarkPrice, OrderEvent, decode, encode
-from tickmesh.execution.budget import RateBudget
 from tickmesh.execution.checkpoint import Checkpoint, CheckpointKeeper
 from tickmesh.execution.ledger import OrderLedger, Record
 from tickmesh.execution.machine import OrderMachine
 from tickmesh.observe.admin import json_response
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.risk.view import RiskView
-from tickmesh.services.breakers import BreakerBoard
+from tickmesh.services.execution_breakers import TradingBreakers
 from tickmesh.services.execution_deadman import DeadMan
 from tickmesh.services.execution_effects import ViewEffects
 from tickmesh.services.execution_halt import HaltKeeper
@@ -43,6 +42,8 @@ from tickmesh.services.instruments import wait_for_instruments
 from tickmesh.services.lease import Lease
 from tickmesh.services.limits import LimitsBook, load_limits, watch_limits
 from tickmesh.services.service import Service
+from tickmesh.services.venue_budget import SharedBudget, budget_of
+from tickmesh.services.venue_gate import VenueGate
 from tickmesh.venues.binance_usdm.codec_trading import OrderTradeUpdate, UserEvent, VenueCallError
 from tickmesh.venues.binance_usdm.http import NotSentError
 from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
@@ -127,10 +128,13 @@ class _Desk:
         self.effects = ViewEffects(self.view)
         self.ledger = OrderLedger(venue.account, venue.name, self.effects)
         self.limits = LimitsBook()
-        self.breakers = BreakerBoard(service)
-        self._stopping: set[str] = set()
+        self.trading = TradingBreakers(service, venue.account, self.view, self._on_breaker)
+        self.effects.judge = self.trading.judge
         self.pretrade = PreTrade(instruments, self.limits.of(venue.account))
-        self.budget = RateBudget(own.weight_per_min, own.orders_per_10s, own.orders_per_min, own.cancel_reserve)
+        self.budget = budget_of(settings)
+        self.shared_budget = SharedBudget(service, venue.account, self.budget)
+        self.shared_budget.offset_ms = lambda: self.rest.time_offset_ms
+        self.rest.gate = VenueGate(service.clock, self.trading.rest, self.shared_budget)
         self.journal = JournalWriter(service.bus, self._on_stored)
         self.checkpoints = CheckpointKeeper(own.journal_horizon_s, Checkpoint())
         self._saved = Checkpoint()
@@ -146,6 +150,7 @@ class _Desk:
         self.stream = UserStream(
             self.rest, venue.stream_url, self._on_user_event, self.reconciler.after_gap,
             keepalive_s=own.keepalive_s, first_backoff_s=own.stream_backoff_s, connect=outside.connect,
+            gate=self.trading.stream,
         )  # fmt: skip
         self.path.is_writer = self.journal.may_write = self._is_writer
         self._tasks: list[asyncio.Task[None]] = []
@@ -164,7 +169,9 @@ class _Desk:
         await load_limits(self.service, self.limits)
         self._use_limits()
         self._task(watch_limits(self.service, self.limits, self._use_limits), "limits")
-        self._task(self.breakers.run(), "breakers")
+        await self.trading.board.load()
+        self._task(self.trading.board.run(), "breakers")
+        self._task(self.shared_budget.run(), "budget")
         newest_ns, oldest_ns = await self._restore()
         self.ledger.complete_journal(self.service.clock.wall_ns())
         self._task(self.journal.run(), "journal")
@@ -316,7 +323,7 @@ class _Desk:
         self._open.set(len(self.ledger.open))
         self._fills.value, self._anomalies.value = self.effects.fills, self.ledger.anomalies
         self._watch_stream()
-        self._watch_breakers()
+        self.trading.show()
         if turns % _WARM_EVERY_TURNS == 0:
             await self._keep_warm()
             await self._save_checkpoint()
@@ -326,13 +333,16 @@ class _Desk:
     def _use_limits(self) -> None:
         self.pretrade.set_limits(self.limits.of(self.service.settings.venue.account))
 
-    def _watch_breakers(self) -> None:
-        """What open breakers of any process stop is refused by the checks."""
-        stopping = self.breakers.stopping(self.service.settings.venue.account)
-        if stopping != self._stopping:
-            self.view.open_breakers -= self._stopping
-            self.view.open_breakers |= stopping
-            self._stopping = stopping
+    def _on_breaker(self, name: str) -> None:
+        """Trading is stopped, or that of one strategy: what would add risk is taken back, exits stay."""
+        strategy = name.removeprefix("strategy.") if name.startswith("strategy.") else ""
+        log.warning("%s is open: observing; no new orders%s", name, f" of {strategy}" if strategy else "")
+        self._cancel_where(
+            lambda order: (
+                not (order.reduce_only or order.external)
+                and (not strategy or subjects.token(order.strategy) == strategy)
+            )
+        )
 
     def _watch_stream(self) -> None:
         """New orders are refused while nobody would tell us of their fills."""

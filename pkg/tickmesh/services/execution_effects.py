@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tickmesh.domain.enums import OrderState
 from tickmesh.domain.messages import FillEvent
 from tickmesh.execution.machine import OrderMachine, Step
@@ -14,8 +16,11 @@ class ViewEffects:
     def __init__(self, view: RiskView) -> None:
         self._view = view
         self.fills = 0
+        self.judge: Callable[[OrderMachine, Step], None] = lambda order, step: None
+        """Told every step as well."""
 
     def on_step(self, order: OrderMachine, step: Step) -> None:
+        self.judge(order, step)
         view, client_id = self._view, order.client_order_id
         if order.symbol not in view.symbols:
             return

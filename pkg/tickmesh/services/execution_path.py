@@ -327,7 +327,6 @@ class OrderPath:
     def _answered(self, order: OrderMachine) -> None:
         self._answers.pop(order.client_order_id, None)
         self._in_flight.set(len(self._answers))
-        self.note_usage()
         self.flush()
 
     def _failed(self, order: OrderMachine, error: VenueCallError) -> None:
@@ -411,7 +410,6 @@ class OrderPath:
 
     async def _cancel_once(self, symbol: str, client_id: str) -> None:
         """One attempt; "no such open order" means to ask what became of it. Raises VenueCallError."""
-        self._budget.spent(1, self._clock.mono_ns())
         try:
             answer = await self._rest.cancel(symbol, client_id)
         except VenueCallError as error:
@@ -425,8 +423,6 @@ class OrderPath:
                 if missing.code == _NOT_FOUND:
                     self._mark_unknown(client_id, missing.message)
                 raise
-        finally:
-            self.note_usage()
         self._ledger.on_fact(fact_of_order(answer, self._instruments[symbol]), self._clock.wall_ns())
         self.flush()
 
@@ -454,16 +450,9 @@ class OrderPath:
         if self._ledger.outbox:
             self._journal.put(self._ledger.take_outbox())
 
-    def note_usage(self) -> None:
-        usage = self._rest.usage
-        self._budget.read(usage.weight_1m, usage.orders_10s, usage.orders_1m, usage.read_mono_ns)
-
     def note_limited(self, error: VenueCallError) -> None:
         self._service.metrics.counter("rate_limited_total", "requests that the venue refused for being too fast").inc()
         log.warning("the venue says to slow down for %.1f s: %s", error.retry_after_s, error)
-        self._budget.limited(
-            code=error.code, banned=error.banned, retry_after_s=error.retry_after_s, mono_ns=self._clock.mono_ns()
-        )
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run in the background, kept until it ends; a failure is logged, never lost."""

@@ -375,10 +375,8 @@ class Reconciler:
     async def _afford(self, weight: int) -> None:
         while wait_s := self._budget.wait_for_query_s(weight, self._clock.mono_ns()):
             await asyncio.sleep(min(wait_s, 5.0))
-        self._budget.spent(weight, self._clock.mono_ns())
 
     def _note(self, error: VenueCallError) -> None:
-        self._path.note_usage()
         if error.outcome is Outcome.RATE_LIMITED:
             self._path.note_limited(error)
 
@@ -393,6 +391,5 @@ class Reconciler:
                 log.warning("start-up: %s; trying again", error)
                 await asyncio.sleep(_RETRY_S)
             else:
-                self._path.note_usage()
                 self._service.health.satisfy("venue")
                 return result

@@ -17,3 +17,7 @@ class VenueSettings(Section):
     symbols: list[str] = key(["BTCUSDT", "ETHUSDT"], "Symbols to follow, as the venue spells them (JSON list).")
     account: str = key("main", "Our name for the venue account.", pattern="^[A-Za-z0-9_-]+$")
     recv_window_ms: int = key(5000, "How old a signed request may be at the venue.", unit="ms", ge=1, le=60000)
+    egress: str = key(
+        "default", "Name of the address that requests leave through; processes with the same one share its weight.",
+        pattern="^[A-Za-z0-9_-]+$",
+    )  # fmt: skip

@@ -11,7 +11,8 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, TypeVar
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -38,12 +39,54 @@ _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
 class Usage(msgspec.Struct):
-    """What the venue's headers said last: request weight and orders used; -1 before the first answer."""
+    """What the venue's headers said last: request weight and orders used; -1 where it said nothing."""
 
     weight_1m: int = -1
     orders_10s: int = -1
     orders_1m: int = -1
     read_mono_ns: int = 0
+
+
+class CallKind(StrEnum):
+    """What a call is for, which decides what may hold it up."""
+
+    READ = "read"
+    CANCEL = "cancel"
+    """Takes risk away: cancels and the dead-man switch."""
+
+
+class CallGate(Protocol):
+    """What stands before every call but a new order, and hears what became of each, orders too."""
+
+    def permit(self, kind: CallKind, weight: int) -> int | None:
+        """A ticket for ``done``. Raises VenueCallError (NOT_SENT) when the call must not be made now."""
+        ...
+
+    def done(self, ticket: int | None, usage: Usage, error: VenueCallError | None) -> None: ...
+
+    def dropped(self, ticket: int | None) -> None:
+        """The caller gave up before there was a result."""
+        ...
+
+
+class OpenGate:
+    """Lets everything through."""
+
+    def permit(self, kind: CallKind, weight: int) -> int | None:
+        return None
+
+    def done(self, ticket: int | None, usage: Usage, error: VenueCallError | None) -> None: ...
+
+    def dropped(self, ticket: int | None) -> None: ...
+
+
+_WEIGHTS = {
+    b"/fapi/v1/openOrders": 1, b"/fapi/v1/allOrders": 5, b"/fapi/v1/userTrades": 5, b"/fapi/v1/countdownCancelAll": 10,
+    b"/fapi/v3/positionRisk": 5, b"/fapi/v3/balance": 5, b"/fapi/v3/account": 5, b"/fapi/v1/symbolConfig": 5,
+    b"/fapi/v1/positionSide/dual": 30, b"/fapi/v1/income": 30,
+}  # fmt: skip
+"""Request weight by path where it is not 1 (the venue's documentation, 2024-12)."""
+_RELIEVING = frozenset({b"/fapi/v1/order", b"/fapi/v1/allOpenOrders"})
 
 
 class BinanceUsdmRest:
@@ -63,6 +106,7 @@ class BinanceUsdmRest:
     ) -> None:
         self.http = transport(base_url, clock, max_connections=max_connections)
         self.usage = Usage()
+        self.gate: CallGate = OpenGate()
         self.time_offset_ms = 0
         """Venue's clock minus ours, from ``sync_time``; goes into every timestamp."""
         self._clock = clock
@@ -91,15 +135,23 @@ class BinanceUsdmRest:
         try:
             return await self.http.start(self._request(b"POST", b"/fapi/v1/order", parameters), self._timeout_s)
         except NotSentError as error:
-            raise VenueCallError(Outcome.NOT_SENT, str(error)) from error
+            failure = VenueCallError(Outcome.NOT_SENT, str(error))
+            self.gate.done(None, self.usage, failure)
+            raise failure from error
 
     async def order_answer(self, exchange: Exchange) -> VenueOrder:
         """Wait for the answer to a placed order. Raises VenueCallError."""
         try:
-            answer = await exchange.answer
-        except AnswerLostError as error:
-            raise VenueCallError(Outcome.UNKNOWN, str(error)) from error
-        return self._decode(answer, VenueOrder)
+            try:
+                answer = await exchange.answer
+            except AnswerLostError as error:
+                raise VenueCallError(Outcome.UNKNOWN, str(error)) from error
+            order = self._decode(answer, VenueOrder)
+        except VenueCallError as error:
+            self.gate.done(None, self.usage, error)
+            raise
+        self.gate.done(None, self.usage, None)
+        return order
 
     async def place(self, parameters: Parameters) -> VenueOrder:
         """Place an order and wait for the answer. Raises VenueCallError."""
@@ -221,6 +273,21 @@ class BinanceUsdmRest:
     # How a call is made.
 
     async def _call(self, method: bytes, path: bytes, parameters: Parameters | None, kind: type[_T]) -> _T:
+        relieving = path == b"/fapi/v1/countdownCancelAll" or (method == b"DELETE" and path in _RELIEVING)
+        weight = 40 if path == b"/fapi/v1/openOrders" and not parameters else _WEIGHTS.get(path, 1)
+        ticket = self.gate.permit(CallKind.CANCEL if relieving else CallKind.READ, weight)
+        try:
+            found = await self._ask(method, path, parameters, kind)
+        except VenueCallError as error:
+            self.gate.done(ticket, self.usage, error)
+            raise
+        except BaseException:
+            self.gate.dropped(ticket)
+            raise
+        self.gate.done(ticket, self.usage, None)
+        return found
+
+    async def _ask(self, method: bytes, path: bytes, parameters: Parameters | None, kind: type[_T]) -> _T:
         request = self._request(method, path, parameters)
         try:
             answer = await self.http.request(request, timeout_s=self._timeout_s, idempotent=method == b"GET")
@@ -262,12 +329,9 @@ class BinanceUsdmRest:
         headers, usage = answer.headers, self.usage
         weight = headers.get("x-mbx-used-weight-1m", "")
         orders_10s, orders_1m = headers.get("x-mbx-order-count-10s", ""), headers.get("x-mbx-order-count-1m", "")
-        if weight.isdigit():
-            usage.weight_1m = int(weight)
-        if orders_10s.isdigit():
-            usage.orders_10s = int(orders_10s)
-        if orders_1m.isdigit():
-            usage.orders_1m = int(orders_1m)
+        usage.weight_1m = int(weight) if weight.isdigit() else -1
+        usage.orders_10s = int(orders_10s) if orders_10s.isdigit() else -1
+        usage.orders_1m = int(orders_1m) if orders_1m.isdigit() else -1
         usage.read_mono_ns = answer.received_mono_ns
 
 

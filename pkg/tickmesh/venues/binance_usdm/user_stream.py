@@ -17,12 +17,15 @@ import websockets
 from websockets.asyncio.client import connect
 
 from tickmesh.domain.errors import MalformedFrameError
+from tickmesh.ports.gate import Gate, NoGate
 from tickmesh.venues.binance_usdm.codec_trading import ListenKeyExpired, UserEvent, VenueCallError, decode_user_event
 from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 
 log = logging.getLogger(__name__)
 
 _MAX_BACKOFF_S = 60.0
+_SHUT_S = 0.25
+"""How often the circuit breaker is looked at."""
 _MAX_FRAME_BYTES = 4 * 1024 * 1024
 
 
@@ -40,6 +43,7 @@ class UserStream:
         first_backoff_s: float = 1.0,
         ping_s: float = 10.0,
         connect: Callable[..., Any] = connect,
+        gate: Gate | None = None,
     ) -> None:
         self._connect = connect
         self._rest = rest
@@ -49,6 +53,8 @@ class UserStream:
         self._keepalive_s = keepalive_s
         self._first_backoff_s = first_backoff_s
         self._ping_s = ping_s
+        self._gate: Gate = gate or NoGate()
+        self._ticket: int | None = None
         self._seen_kinds: set[str] = set()
         self.connected = False
         self.down_since_s = 0.0
@@ -62,6 +68,9 @@ class UserStream:
         self.down_since_s = loop.time()
         backoff_s = self._first_backoff_s
         while True:
+            while (ticket := self._gate.enter()) is None:
+                await asyncio.sleep(_SHUT_S)
+            self._ticket = ticket
             started_s = loop.time()
             try:
                 await self._serve()
@@ -74,6 +83,7 @@ class UserStream:
                     self.down_since_s = loop.time()
             if loop.time() - started_s > _MAX_BACKOFF_S:
                 backoff_s = self._first_backoff_s
+            self._lost(reason)
             log.warning("user stream is down (%s); connecting again in about %.1f s", reason, backoff_s)
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
             # A connection that lived a while proves that the venue is there: start over from the shortest wait.
@@ -88,6 +98,9 @@ class UserStream:
         ) as socket:  # fmt: skip
             self.connections += 1
             self.connected = True
+            if self._ticket is not None:
+                self._gate.success(self._ticket)
+                self._ticket = None
             keeper = asyncio.create_task(self._keep(socket))
             gap = asyncio.ensure_future(self._on_gap())
             try:
@@ -102,6 +115,13 @@ class UserStream:
                 for result in await asyncio.gather(gap, return_exceptions=True):
                     if isinstance(result, Exception):
                         log.warning("catching up after a reconnection failed (%s); reconciliation will", result)
+
+    def _lost(self, reason: str) -> None:
+        """A connection that could not be made, or was made and is lost, is one failure."""
+        ticket = self._ticket if self._ticket is not None else self._gate.enter()
+        self._ticket = None
+        if ticket is not None:
+            self._gate.failure(ticket, reason)
 
     def _take(self, frame: str | bytes) -> bool:
         try:
@@ -119,8 +139,17 @@ class UserStream:
         return True
 
     async def _keep(self, socket: websockets.ClientConnection) -> None:
+        loop = asyncio.get_running_loop()
+        due_s = loop.time() + self._keepalive_s
         while True:
-            await asyncio.sleep(self._keepalive_s)
+            await asyncio.sleep(min(_SHUT_S, max(0.0, due_s - loop.time())))
+            if self._gate.shut:
+                log.warning("user stream: its circuit breaker is open; parting")
+                await socket.close()
+                return
+            if loop.time() < due_s:
+                continue
+            due_s = loop.time() + self._keepalive_s
             try:
                 await self._rest.keep_listen_key()
             except VenueCallError as error:
