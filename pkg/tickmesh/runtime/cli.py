@@ -63,6 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="the last line printed is the results as JSON")
     bench.add_argument("--only", metavar="NAME,...", help="only these benchmarks")
     bench.add_argument("--data", metavar="FILE", help="a market data capture (default: the one in ../shared/data)")
+    from tickmesh.runtime.simulation.arguments import add_arguments as simulate_arguments
+
+    simulate_arguments(commands.add_parser("simulate", help="play seeds of failure against the real order path"))
     commands.add_parser("version", help="print the version and which half of the hot path is in use")
     return parser
 
@@ -158,6 +161,10 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         from tickmesh.runtime.bench.suite import main as bench
 
         return bench(arguments)
+    if arguments.command == "simulate":
+        from tickmesh.runtime.simulation.command import main as simulate
+
+        return simulate(arguments)
     if arguments.command == "version":
         from tickmesh import hotpath
 

@@ -477,6 +477,8 @@ class Drama:
             self.current[name].paused_until_ns = 0
             self.current[name].kill_after_callbacks = None
         self._control("resume", "all")
+        end_ns = _START_NS + int(_GIVE_UP_S * S)
+        self.world.every(0.8, lambda: [self.venue.quote(symbol) for symbol in SYMBOLS] and None, end_ns)
 
     def _cancel_everything(self) -> None:
         for strategy in ("s1", "s2"):

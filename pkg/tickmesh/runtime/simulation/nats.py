@@ -329,6 +329,7 @@ class SimBus:
         filter_subjects: tuple[str, ...] = (), batch: int = 256, max_ack_pending: int = 10_000,
         ack_wait_s: float = 30.0,
     ) -> _Undo:  # fmt: skip
+        durable = f"{stream} {durable}"  # the name is unique within its stream
         self._arrived[durable] = asyncio.Event()
 
         def open_consumer() -> None:
