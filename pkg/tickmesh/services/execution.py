@@ -23,6 +23,7 @@ from tickmesh.domain.enums import Severity
 from tickmesh.domain.errors import DependencyError, MalformedFrameError, NotFiniteError, TickmeshError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import Alert, FillEvent, MarkPrice, OrderEvent, decode, encode
+from tickmesh.engine.effects import ViewEffects
 from tickmesh.execution.checkpoint import Checkpoint, CheckpointKeeper
 from tickmesh.execution.ledger import OrderLedger, Record
 from tickmesh.execution.machine import OrderMachine
@@ -31,7 +32,6 @@ from tickmesh.risk.pretrade import PreTrade
 from tickmesh.risk.view import RiskView
 from tickmesh.services.execution_breakers import TradingBreakers
 from tickmesh.services.execution_deadman import DeadMan
-from tickmesh.services.execution_effects import ViewEffects
 from tickmesh.services.execution_halt import HaltKeeper
 from tickmesh.services.execution_journal import STREAM, JournalWriter
 from tickmesh.services.execution_lease import sole_writer
@@ -190,7 +190,7 @@ class _Desk:
         await bus.subscribe("ctl.>", self.halts.on_live)
         await bus.consume("CTL", f"execution-{venue.account}", self.halts.on_stored)
         self.halts.cancel_latched()
-        self.path.not_before_ns = self.service.clock.wall_ns()
+        self.path.ready_from(self.service.clock.wall_ns())
         await self._keep_warm()
         subject = subjects.intent(venue.account)
         await bus.subscribe(subject, self.path.on_intent)
@@ -324,6 +324,8 @@ class _Desk:
         self._fills.value, self._anomalies.value = self.effects.fills, self.ledger.anomalies
         self._watch_stream()
         self.trading.show()
+        with contextlib.suppress(VenueCallError):
+            await self.reconciler.set_clock()
         if turns % _WARM_EVERY_TURNS == 0:
             await self._keep_warm()
             await self._save_checkpoint()

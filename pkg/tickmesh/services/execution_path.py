@@ -16,12 +16,11 @@ from typing import Any
 
 import msgspec
 
-from tickmesh.domain.approval import Refusal
-from tickmesh.domain.client_order_id import client_order_id
-from tickmesh.domain.enums import IntentAction, OrderState, OrderType, TimeInForce, Urgency
+from tickmesh.domain.enums import IntentAction, OrderState
 from tickmesh.domain.errors import TickmeshError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import BookUpdate, OrderIntent, decode
+from tickmesh.engine.intake import FORGOTTEN, LINKED, REPEATED, IntentDesk, Settled
 from tickmesh.execution.budget import RateBudget
 from tickmesh.execution.ledger import OrderLedger, Record
 from tickmesh.execution.machine import OrderMachine
@@ -43,21 +42,7 @@ _CANCEL_LOGGED = 3
 _NOT_OPEN = -2011
 _NOT_FOUND = -2013
 _DUPLICATE_ID = -4116
-_OUTSIDE_WINDOW = -1021
-
-
-def taken_liquidity_only_when_urgent(intent: OrderIntent) -> str:
-    """Make a limit order post-only unless its urgency pays for taking; the reason why it cannot be sent, or empty."""
-    if intent.order_type is OrderType.LIMIT:
-        if intent.urgency is Urgency.IMMEDIATE:
-            if intent.time_in_force is TimeInForce.GTX:
-                intent.time_in_force = TimeInForce.IOC
-        elif intent.urgency is Urgency.PASSIVE or intent.time_in_force in (TimeInForce.IOC, TimeInForce.FOK):
-            intent.time_in_force = TimeInForce.GTX
-        return ""
-    if intent.order_type is OrderType.MARKET and intent.urgency is not Urgency.IMMEDIATE and not intent.reduce_only:
-        return "a market order takes liquidity; set its urgency to IMMEDIATE or make it a limit order"
-    return ""
+_SUCCEEDED = "a successor of the process that wanted this order runs the strategy already"
 
 
 class OrderPath:
@@ -71,13 +56,14 @@ class OrderPath:
         self._clock = service.clock
         self._rest = rest
         self._ledger = ledger
-        self._pretrade = pretrade
         self._view = view
         self._instruments = instruments
         self._journal = journal
         self._budget = budget
         self._max_in_flight = service.settings.execution.max_in_flight
-        self._horizon_ns = int(service.settings.execution.journal_horizon_s * 1e9)
+        self._intents = IntentDesk(
+            ledger, pretrade, view, int(service.settings.execution.journal_horizon_s * 1e9)
+        )
         self._books: dict[str, bytes] = {}
         self._book_prefix = f"md.book.{service.settings.venue.name}."
         self._answers: dict[str, asyncio.Task[None]] = {}
@@ -88,8 +74,6 @@ class OrderPath:
         self._epochs: dict[tuple[str, int], int] = {}
         """The newest epoch under which each strategy (and shard) spoke: who speaks under an older one was succeeded."""
         self._cancel_intents: OrderedDict[str, asyncio.Task[None]] = OrderedDict()
-        self.not_before_ns = 0
-        """Wall time of readiness: what was published before may have been sent by a former life of ours."""
         self.draining = False
         self.is_writer: Callable[[], bool] = lambda: True
         """The fence, asked before every intent: another process may be the account's writer by now."""
@@ -104,6 +88,10 @@ class OrderPath:
         self._fenced = m.counter("intents_fenced_total", "intents left to the stream while not the account's writer")
         self._malformed = m.counter("decode_errors_total", "messages on the bus that could not be decoded")
         self._in_flight = m.gauge("orders_in_flight", "orders without an answer of the venue")
+
+    def ready_from(self, now_ns: int) -> None:
+        """From this wall time on intents are taken up; older ones may have been sent by a former life of ours."""
+        self._intents.not_before_ns = now_ns
 
     # Market data.
 
@@ -190,15 +178,16 @@ class OrderPath:
         if intent.action is not IntentAction.PLACE:
             self._take_cancel(intent)
             return
-        if self._ledger.seen(intent.intent_id):
-            self._repeated.inc()
+        now_ns = self._clock.wall_ns()
+        settled = self._intents.known(intent, now_ns)
+        if settled is not None:
+            self._settled(intent, settled)
             return
         if outdated:
-            reason = "a successor of the process that wanted this order runs the strategy already"
-            self._refuse(intent, "fenced", reason, self._clock.wall_ns())
+            self._settled(intent, self._intents.refuse(intent, "fenced", _SUCCEEDED, now_ns))
             return
         intent.stamps.execution_receive_mono_ns = received_mono_ns
-        self._place(intent, received_mono_ns)
+        self._place(intent, received_mono_ns, now_ns)
 
     def _is_outdated(self, intent: OrderIntent) -> bool:
         """Whether a later epoch of the same strategy and shard has been heard; one without an epoch never is."""
@@ -208,26 +197,12 @@ class OrderPath:
             self._epochs[key] = intent.epoch
         return 0 < intent.epoch < newest
 
-    def _place(self, intent: OrderIntent, received_mono_ns: int) -> None:
+    def _place(self, intent: OrderIntent, received_mono_ns: int, now_ns: int) -> None:
         clock, ledger = self._clock, self._ledger
-        now_ns = clock.wall_ns()
-        if intent.publish_ns < self.not_before_ns:
-            self._take_up_old(intent, now_ns)
-            return
-        known = ledger.orders.get(client_order_id(intent.strategy, intent.intent_id))
-        if known is not None:  # found at the venue under this id before its intent came
-            ledger.begin(intent)
-            ledger.relink(known, now_ns)
-            self.flush()
-            return
-        reason = taken_liquidity_only_when_urgent(intent) or self._not_now(received_mono_ns)
-        if reason:
-            self._refuse(intent, "not_now", reason, now_ns)
-            return
         self._take_book(intent.symbol)
-        answer = self._pretrade.approve(intent, self._view, now_ns, clock.mono_ns())
-        if isinstance(answer, Refusal):
-            self._refuse(intent, answer.code, answer.reason, now_ns)
+        answer = self._intents.judge(intent, now_ns, clock.mono_ns(), self._not_now(received_mono_ns))
+        if isinstance(answer, Settled):
+            self._settled(intent, answer)
             return
         stamps = intent.stamps
         stamps.validated_mono_ns = clock.mono_ns()
@@ -242,6 +217,18 @@ class OrderPath:
         self._validation.record_ns(stamps.validated_mono_ns - received_mono_ns)
         self._in_flight.set(len(self._answers))
 
+    def _settled(self, intent: OrderIntent, settled: Settled) -> None:
+        """Count an intent that leads to no order, and journal what there is to say of it."""
+        if settled.code in (REPEATED, FORGOTTEN):
+            self._repeated.inc()
+            if settled.code == FORGOTTEN:
+                self._journaled[intent.intent_id] = None
+            return
+        if settled.code != LINKED:
+            self._refused.inc()
+            self._service.metrics.counter("refusals_total", "intents refused, by reason", code=settled.code).inc()
+        self.flush()
+
     def _not_now(self, mono_ns: int) -> str:
         if self.draining:
             return "the execution service is draining"
@@ -250,32 +237,6 @@ class OrderPath:
         if self._journal.full:
             return "the order journal cannot be written; new orders wait until it can"
         return self._budget.may_place(mono_ns)
-
-    def _refuse(self, intent: OrderIntent, code: str, reason: str, now_ns: int) -> None:
-        if code == "duplicate":
-            self._repeated.inc()
-            return
-        self._refused.inc()
-        self._service.metrics.counter("refusals_total", "intents refused, by reason", code=code).inc()
-        state = OrderState.EXPIRED if code == "expired" else OrderState.REJECTED
-        self._ledger.advance(self._ledger.begin(intent), state, now_ns, reason)
-        self.flush()
-
-    def _take_up_old(self, intent: OrderIntent, now_ns: int) -> None:
-        """An intent from before we were ready: the start-up has asked the venue for everything sent by then."""
-        if now_ns - intent.publish_ns > self._horizon_ns:
-            self._repeated.inc()  # older than the journal that we read: whatever became of it is recorded
-            self._journaled[intent.intent_id] = None
-            return
-        known = self._ledger.orders.get(client_order_id(intent.strategy, intent.intent_id))
-        order = self._ledger.begin(intent)
-        if known is not None:
-            self._ledger.relink(order, now_ns)
-        else:
-            self._refused.inc()
-            reason = "the intent is older than this start of the execution service; it was never sent"
-            self._ledger.advance(order, OrderState.EXPIRED, now_ns, reason)
-        self.flush()
 
     # Placing.
 

@@ -20,11 +20,11 @@ from tickmesh.domain.enums import OrderState, PositionSide, Severity
 from tickmesh.domain.errors import NotFiniteError, TickmeshError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import ZERO
+from tickmesh.engine.effects import ViewEffects
 from tickmesh.execution.budget import RateBudget
 from tickmesh.execution.ledger import OrderLedger, VenueFact, missing_fills
 from tickmesh.execution.machine import OrderMachine, Report
 from tickmesh.risk.view import RiskView
-from tickmesh.services.execution_effects import ViewEffects
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.service import Service
 from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError, VenueOrder
@@ -126,6 +126,7 @@ class Reconciler:
                 self._rounds += 1
                 if self._rounds % _THOROUGH_EVERY == 0:
                     await self._rest.sync_time()
+                await self.set_clock()
                 await self.once()
                 self._runs.inc()
             except VenueCallError as error:
@@ -139,6 +140,13 @@ class Reconciler:
             await self.sweep(symbol, trades=self._rounds % _THOROUGH_EVERY == 0)
         await self.balances()
         await self.positions()
+
+    async def set_clock(self) -> None:
+        """Measure the venue's clock again if it refused a timestamp; it would refuse all. Raises VenueCallError."""
+        if self._rest.clock_is_off:
+            log.warning("the venue refuses our timestamps; measuring its clock again")
+            await self._afford(1)
+            await self._rest.sync_time()
 
     async def after_gap(self) -> None:
         """The user stream was away: everything that it would have said. Raises VenueCallError."""
@@ -384,6 +392,7 @@ class Reconciler:
         """Repeat until the venue answers; only for reads, which are safe to repeat."""
         while True:
             try:
+                await self.set_clock()
                 result = await work()
             except VenueCallError as error:
                 self._note(error)

@@ -62,8 +62,9 @@ def main(arguments: argparse.Namespace) -> int:
     for failure in report.failures:
         print(describe(failure))
     print(
-        f"{report.seeds} seeds from {report.first_seed}: {len(report.failures)} broke a promise; {report.orders} orders, "
-        f"{report.fills} fills, {report.lives} lives of the service, {sum(report.faults.values())} faults, "
+        f"{report.seeds} seeds from {report.first_seed}: {len(report.failures)} broke a promise; "
+        f"{report.orders} orders, {report.fills} fills, {report.lives} lives of the service, "
+        f"{sum(report.faults.values())} faults, "
         f"{report.virtual_s / 3600:.1f} h played in {report.real_s:.0f} s"
     )
     if arguments.json:
@@ -84,9 +85,8 @@ def look(seed: int, steps: int, only: str) -> int:
         print(fault)
     for line in outcome.trace:
         print(line)
-    print(
-        f"seed {seed}: {outcome.steps} steps, fingerprint {outcome.fingerprint}: {outcome.detail or 'all promises held'}"
-    )
+    ending = outcome.detail or "all promises held"
+    print(f"seed {seed}: {outcome.steps} steps, fingerprint {outcome.fingerprint}: {ending}")
     return 1 if outcome.broken else 0
 
 

@@ -13,6 +13,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import msgspec
 
 from tickmesh.domain import subjects
+from tickmesh.domain.client_order_id import is_ours
 from tickmesh.domain.enums import IntentAction, OrderState, OrderType, Side, TimeInForce, Urgency
 from tickmesh.domain.messages import BookUpdate, Control, MarkPrice, OrderIntent, encode
 from tickmesh.observe.health import Health
@@ -501,7 +503,13 @@ class Drama:
             because = {name: health.unready_because for name, health in self.healths.items()}
             return [f"nobody is ready: {because}"]
         ours = self.journal()
-        comparison = compare(ours, self.venue.record())
+        record = self.venue.record()
+        # What others placed and took back while nobody told us concerns nobody.
+        record["orders"] = [
+            o for o in record["orders"]
+            if is_ours(o["clientOrderId"]) or o["clientOrderId"] in ours.orders or Decimal(o["executedQty"])
+        ]  # fmt: skip
+        comparison = compare(ours, record)
         problems = comparison.duplicated + comparison.lost
         problems += [f"{c} is still {e.state}" for c, e in ours.orders.items() if not e.state.terminal]
         held: Counter[str] = Counter()

@@ -35,6 +35,8 @@ from tickmesh.venues.binance_usdm.http import AnswerLostError, Exchange, HttpAns
 _T = TypeVar("_T")
 Parameters = dict[str, str | int | Decimal]
 
+_OUTSIDE_WINDOW = -1021
+
 _decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
 
 
@@ -109,6 +111,8 @@ class BinanceUsdmRest:
         self.gate: CallGate = OpenGate()
         self.time_offset_ms = 0
         """Venue's clock minus ours, from ``sync_time``; goes into every timestamp."""
+        self.clock_is_off = False
+        """The venue refused a timestamp: call ``sync_time`` before anything signed."""
         self._clock = clock
         self._timeout_s = timeout_s
         self._mac = hmac.new(api_secret.encode(), digestmod=hashlib.sha256)
@@ -268,6 +272,7 @@ class BinanceUsdmRest:
         found = await self._call(b"GET", b"/fapi/v1/time", None, dict[str, int])
         middle_ms = (before_ns + (self._clock.mono_ns() - before_mono) // 2) // 1_000_000
         self.time_offset_ms = found["serverTime"] - middle_ms
+        self.clock_is_off = False
         return self.time_offset_ms
 
     # How a call is made.
@@ -313,7 +318,9 @@ class BinanceUsdmRest:
     def _decode(self, answer: HttpAnswer, kind: type[_T]) -> _T:
         self._read_usage(answer)
         if not 200 <= answer.status < 300:
-            raise classify(answer.status, answer.body, answer.headers.get("retry-after"))
+            error = classify(answer.status, answer.body, answer.headers.get("retry-after"))
+            self.clock_is_off = self.clock_is_off or error.code == _OUTSIDE_WINDOW
+            raise error
         decoder = _decoders.get(kind)
         if decoder is None:
             decoder = _decoders[kind] = msgspec.json.Decoder(kind, strict=False)  # numbers come as text
