@@ -113,7 +113,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         "TICKMESH_POSTGRES__DSN": f"postgresql://tickmesh@127.0.0.1:{postgres}/tickmesh",
         "TICKMESH_REDIS__URL": f"redis://127.0.0.1:{valkey}/0",
     }
-    specs = local_servers(load(urls), tmp_path)[:2]
+    specs = local_servers(load(urls), tmp_path, only=("nats", "postgres"))
     dsn = specs[1].overrides["postgres.dsn"]
     children = [child_of(spec, tmp_path) for spec in specs]
     env = {**os.environ, **urls, "TICKMESH_POSTGRES__DSN": dsn, "PYTHONPATH": str(ROOT / "pkg")}

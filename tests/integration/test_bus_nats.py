@@ -35,7 +35,7 @@ class Server:
             "TICKMESH_POSTGRES__DSN": f"postgresql://a@127.0.0.1:{others[0]}/a",
             "TICKMESH_REDIS__URL": f"redis://127.0.0.1:{others[1]}/0",
         }
-        spec = local_servers(load(env), tmp_path)[0]
+        spec = local_servers(load(env), tmp_path, only=("nats",))[0]
         self.child = Child(
             "nats", spec.argv, env=spec.env, log_dir=tmp_path, prepare=spec.prepare, ready=spec.ready
         )  # fmt: skip

@@ -27,7 +27,7 @@ async def valkey(tmp_path: Path) -> AsyncIterator[tuple[str, Child]]:
         "TICKMESH_POSTGRES__DSN": f"postgresql://tickmesh@127.0.0.1:{ports[1]}/tickmesh",
         "TICKMESH_REDIS__URL": url,
     }
-    child = child_of(local_servers(load(env), tmp_path)[2], tmp_path)
+    child = child_of(local_servers(load(env), tmp_path, only=("valkey",))[0], tmp_path)
     await child.start()
     try:
         assert await child.wait_ready(30), child.last_lines(10)

@@ -35,7 +35,7 @@ async def postgres(tmp_path: Path) -> AsyncIterator[str]:
         "TICKMESH_POSTGRES__DSN": f"postgresql://tickmesh@127.0.0.1:{ports[1]}/tickmesh",
         "TICKMESH_REDIS__URL": f"redis://127.0.0.1:{ports[2]}/0",
     }
-    spec = local_servers(load(env), tmp_path)[1]
+    spec = local_servers(load(env), tmp_path, only=("postgres",))[0]
     child = child_of(spec, tmp_path)
     await child.start()
     try:

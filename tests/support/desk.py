@@ -133,7 +133,7 @@ async def desk(tmp_path: Path, **venue_keys: object) -> AsyncIterator[Desk]:
     """Start nats, the venue and a bus client."""
     port = free_ports(1)[0]
     urls = {"TICKMESH_NATS__URL": f"nats://127.0.0.1:{port}"}
-    spec = next(s for s in local_servers(load(urls), tmp_path) if s.name == "nats")
+    (spec,) = local_servers(load(urls), tmp_path, only=("nats",))
     nats = _child(spec, tmp_path)
     venue = VenueProcess(tmp_path / "venue", **{"flow_rate": 0.2, **venue_keys})
     env = {

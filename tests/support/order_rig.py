@@ -72,7 +72,7 @@ class OrderRig:
     async def start(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3))
-        spec = next(s for s in local_servers(self.settings, self.home / "data") if s.name == "nats")
+        (spec,) = local_servers(self.settings, self.home / "data", only=("nats",))
         await self._start(_child(spec, self.home))
         await self._start(self._service("simvenue"))
         self.bus = await NatsBus.connect(self.settings.nats.url, name="rig")

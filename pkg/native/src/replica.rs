@@ -24,13 +24,17 @@ pub struct Stamps {
 }
 
 impl Stamps {
-    /// The last seven fields of a message: msgspec puts the fields of the base class behind those of its own.
-    fn pack(&self, exchange_ns: i64, out: &mut Packer<'_>) {
-        out.integer(self.receive_mono_ns);
-        out.integer(self.publish_mono_ns);
+    /// The first five fields of every message.
+    fn pack_head(&self, exchange_ns: i64, out: &mut Packer<'_>) {
         for value in [exchange_ns, self.receive_ns, self.publish_ns, self.seq, self.epoch] {
             out.integer(value);
         }
+    }
+
+    /// The last two fields of a market message.
+    fn pack_tail(&self, out: &mut Packer<'_>) {
+        out.integer(self.receive_mono_ns);
+        out.integer(self.publish_mono_ns);
     }
 }
 
@@ -190,6 +194,7 @@ impl Core {
         let (bids, asks) = (&self.shown_bids, &self.shown_asks);
         let mut out = Packer::new(&mut self.packed);
         out.array(18);
+        stamps.pack_head(self.exchange_ns, &mut out);
         out.text(&self.venue);
         out.text(&self.symbol);
         out.integer(update_id);
@@ -207,7 +212,7 @@ impl Core {
         out.float(self.volatility.value);
         out.integer(conflated);
         out.boolean(stale);
-        stamps.pack(self.exchange_ns, &mut out);
+        stamps.pack_tail(&mut out);
         &self.packed
     }
 
@@ -216,13 +221,14 @@ impl Core {
         let trade = &self.trade;
         let mut out = Packer::new(&mut self.packed);
         out.array(13);
+        stamps.pack_head(trade.exchange_ns, &mut out);
         out.text(&self.venue);
         out.text(&self.symbol);
         out.integer(trade.id);
         out.integer(trade.ticks);
         out.integer(trade.lots);
         out.integer(if trade.buyer_is_maker { -1 } else { 1 });
-        stamps.pack(trade.exchange_ns, &mut out);
+        stamps.pack_tail(&mut out);
         &self.packed
     }
 }

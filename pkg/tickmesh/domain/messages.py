@@ -32,8 +32,12 @@ from tickmesh.domain.enums import (
 ZERO = Decimal(0)
 
 
-class Message(msgspec.Struct, array_like=True, kw_only=True, omit_defaults=False):
-    """Base of all wire messages; the five fields that each of them carries come first."""
+class Message(msgspec.Struct, array_like=True):
+    """Base of all wire messages; the five fields that each of them carries come first.
+
+    Its own fields are positional and those of its subclasses keyword-only: msgspec puts keyword-only fields last, so
+    what a later release appends to a message goes behind everything that this one writes.
+    """
 
     exchange_ns: int = 0
     receive_ns: int = 0
@@ -42,7 +46,7 @@ class Message(msgspec.Struct, array_like=True, kw_only=True, omit_defaults=False
     epoch: int = 0
 
 
-class BookUpdate(Message):
+class BookUpdate(Message, kw_only=True):
     """Top of a synchronised book with its features; subject ``md.book.<venue>.<symbol>``.
 
     ``bids`` and ``asks`` are (ticks, lots), best first, at most the feed's ``book_depth`` levels.
@@ -77,7 +81,7 @@ class BookUpdate(Message):
         return (self.asks[0][0] + self.bids[0][0]) / 2 if self.bids and self.asks else 0.0
 
 
-class Trade(Message):
+class Trade(Message, kw_only=True):
     """A public trade; subject ``md.trade.<venue>.<symbol>``. ``taker_side`` is the aggressor."""
 
     venue: str
@@ -90,7 +94,7 @@ class Trade(Message):
     publish_mono_ns: int = 0
 
 
-class MarkPrice(Message):
+class MarkPrice(Message, kw_only=True):
     """Mark price and funding; subject ``md.mark.<venue>.<symbol>``. Prices are exact decimals, off the grid."""
 
     venue: str
@@ -114,7 +118,7 @@ class Stamps(msgspec.Struct, array_like=True, kw_only=True):
     ack_mono_ns: int = 0
 
 
-class SignalMessage(Message):
+class SignalMessage(Message, kw_only=True):
     """What a strategy wants, after aggregation; subject ``signal.<strategy>``. For the record, not for acting."""
 
     strategy: str
@@ -131,7 +135,7 @@ class SignalMessage(Message):
     correlation_id: str = ""
 
 
-class OrderIntent(Message):
+class OrderIntent(Message, kw_only=True):
     """What a strategy asks execution to do; subject ``order.intent.<account>``.
 
     ``intent_id`` decides identity: the same id is the same intent, however often it arrives. For CANCEL,
@@ -162,7 +166,7 @@ class OrderIntent(Message):
     shard: int = 0
 
 
-class OrderEvent(Message):
+class OrderEvent(Message, kw_only=True):
     """One step of one order; subject ``order.event.<account>.<client_order_id>``. The ORDERS stream is the journal.
 
     ``cum_lots`` is the filled quantity so far, ``average_price`` exact or 0. ``reason`` is empty or one
@@ -197,7 +201,7 @@ class OrderEvent(Message):
     stamps: Stamps = msgspec.field(default_factory=Stamps)
 
 
-class FillEvent(Message):
+class FillEvent(Message, kw_only=True):
     """One execution of ours; subject ``fill.<account>.<symbol>``. (account, symbol, trade_id) is its identity."""
 
     account: str
@@ -242,7 +246,7 @@ class BalanceState(msgspec.Struct, array_like=True, kw_only=True):
     available: Decimal = ZERO
 
 
-class AccountSnapshot(Message):
+class AccountSnapshot(Message, kw_only=True):
     """State of one account; subject ``account.<account>.snapshot``, once a second and on change.
 
     ``drawdown`` is the fall from ``peak_equity`` as a share of it, ``daily_drawdown`` the same from the
@@ -278,7 +282,7 @@ class AccountSnapshot(Message):
     day_ns: int = 0
 
 
-class Control(Message):
+class Control(Message, kw_only=True):
     """A command of a person or of risk; subject ``ctl.<verb>.<scope>`` with verb halt, resume, reduce, mode, reload.
 
     ``scope`` is ``all``, ``account.<name>``, ``strategy.<name>`` or ``symbol.<name>``.
@@ -291,7 +295,7 @@ class Control(Message):
     arguments: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class Alert(Message):
+class Alert(Message, kw_only=True):
     """Something a person should know; subject ``alert.<severity>.<kind>``."""
 
     severity: Severity
@@ -301,7 +305,7 @@ class Alert(Message):
     fields: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class Audit(Message):
+class Audit(Message, kw_only=True):
     """A record of who did what; subject ``audit.<source>``. ``chain`` is the hash over the previous record."""
 
     source: str

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-INTERFACE = 6
+INTERFACE = 7
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 

@@ -13,7 +13,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,14 +44,26 @@ class ServerSpec:
     overrides: dict[str, str] = field(default_factory=dict)
 
 
-def local_servers(settings: Settings, data_dir: Path) -> list[ServerSpec]:
-    """The three servers, for the ports in ``settings``.
+SERVER_NAMES = ("nats", "postgres", "valkey")
+
+
+def local_servers(settings: Settings, data_dir: Path, only: Collection[str] = SERVER_NAMES) -> list[ServerSpec]:
+    """The three servers, or ``only`` those, for the ports in ``settings``.
 
     Raises:
         ConfigError: a wheel is missing, or a port is taken.
     """
-    specs = [_nats(settings, data_dir), _postgres(settings, data_dir), _valkey(settings, data_dir)]
-    for spec, key in zip(specs, ("NATS__URL", "POSTGRES__DSN", "REDIS__URL"), strict=True):
+    made = (
+        ("nats", _nats, "NATS__URL"),
+        ("postgres", _postgres, "POSTGRES__DSN"),
+        ("valkey", _valkey, "REDIS__URL"),
+    )
+    specs = []
+    for name, make, key in made:
+        if name not in only:
+            continue
+        spec = make(settings, data_dir)
+        specs.append(spec)
         if not port_is_free(spec.port):
             raise ConfigError(
                 f"port {spec.port} of {spec.name} is busy; stop what uses it, set TICKMESH_{key} or use --free-ports"
