@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from tickmesh.domain.errors import ConfigError
+from tickmesh.runtime.priority import shorten_slice, step_back
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ _STABLE_AFTER_S = 10.0
 class Child:
     """A process that is kept alive until ``stop``.
 
+    ``nice`` above 0 makes it a background process, ``slice_us`` above 0 a hot one (``runtime.priority``).
     A child that ends with exit code 2 has a configuration mistake: it is not restarted, ``broken`` says why.
     """
 
@@ -43,6 +45,8 @@ class Child:
         group: int | None = None,
         stop_signal: signal.Signals = signal.SIGTERM,
         stop_timeout_s: float = 30.0,
+        nice: int = 0,
+        slice_us: int = 0,
     ) -> None:
         self.name = name
         self.log_path = log_dir / f"{name}.log"
@@ -59,6 +63,8 @@ class Child:
         self._ready = ready
         self._stop_signal = stop_signal
         self._stop_timeout_s = stop_timeout_s
+        self._nice = nice
+        self._slice_us = slice_us
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
         self._keeper: asyncio.Task[None] | None = None
@@ -149,6 +155,8 @@ class Child:
                 start_new_session=True,
                 **privileges,
             )
+        step_back(self._process.pid, self._nice)
+        shorten_slice(self._process.pid, self._slice_us)
 
     async def _keep(self) -> None:
         backoff_s = _BACKOFF_FIRST_S

@@ -174,6 +174,7 @@ class Supervisor:
                 group=spec.group,
                 stop_signal=spec.stop_signal,
                 stop_timeout_s=spec.stop_timeout_s,
+                **self._turns(spec.name == "nats"),
             )
         _say("starting " + ", ".join(spec.name for spec in specs) + " ...")
         await asyncio.gather(*(self._bring_up(spec.name, _SERVER_READY_S) for spec in specs))
@@ -190,6 +191,7 @@ class Supervisor:
                 log_dir=self.data_dir / "logs",
                 ready=lambda name=row.name: self.poller.ready(name),  # type: ignore[misc]
                 stop_timeout_s=self.settings.local.drain_timeout_s,
+                **self._turns(row.hot),
             )
             waiting[row.name] = asyncio.create_task(self._after(row, waiting))
         _say("starting " + ", ".join(waiting) + " ...")
@@ -201,6 +203,11 @@ class Supervisor:
             await asyncio.gather(*waiting.values(), return_exceptions=True)
             raise
         _say(f"dashboard: {self.gateway_url}   logs: {self.data_dir / 'logs'}   stop: Ctrl-C")
+
+    def _turns(self, hot: bool) -> dict[str, int]:
+        """How a child shares the cores, as keywords of ``Child``."""
+        local = self.settings.local
+        return {"slice_us": local.hot_slice_us} if hot else {"nice": local.background_nice}
 
     async def _after(self, row: ServiceRow, waiting: dict[str, asyncio.Task[None]]) -> None:
         await asyncio.sleep(0)
