@@ -21,16 +21,20 @@ _ATTRIBUTES = struct.Struct("=IIQiIQQQII")
 
 
 def step_back(pid: int, nice: int) -> None:
-    """Make every thread of ``pid`` a background thread, ``nice`` steps below this process; 0 leaves all as it is.
+    """Make every thread of ``pid`` a background thread, ``nice`` steps below this process; 0 only keeps our own nice.
 
-    A system without these calls, or that refuses them, runs it as any other process: only latency suffers.
+    A child leads a session of its own, and where the kernel schedules by session (autogroup) a thread's nice value
+    counts only inside of it: the session's has to be set as well. A system without these calls, or that refuses
+    them, runs it as any other process: only latency suffers.
     """
+    absolute = min(19, os.getpriority(os.PRIO_PROCESS, 0) + nice)
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(absolute), encoding="ascii")
     if not nice:
         return
-    own = os.getpriority(os.PRIO_PROCESS, 0)
     for thread in _threads(pid):
         with contextlib.suppress(OSError, AttributeError):
-            os.setpriority(os.PRIO_PROCESS, thread, min(19, own + nice))
+            os.setpriority(os.PRIO_PROCESS, thread, absolute)
             os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
 
 
