@@ -11,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import socket as socket_module
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -42,6 +44,8 @@ class DirectClient(Client):
         self.direct: dict[int, Direct] = {}
         self.on_reconnect: set[Callable[[], None]] = set()
         """Called once after each reconnection."""
+        self._direct_of: Any = None
+        self._direct_socket: socket_module.socket | None = None
         self.lost_bytes = 0
         """Bytes that were still ours to send when a connection died; the least that was lost."""
 
@@ -68,14 +72,7 @@ class DirectClient(Client):
         Raises:
             DependencyError: closed, or ``MAX_BUFFERED_BYTES`` wait already; this command was not taken.
         """
-        if self.is_closed:
-            raise DependencyError("nats", f"cannot publish on {subject}: the connection is closed")
-        if self._pending_data_size + len(command) > MAX_BUFFERED_BYTES:
-            raise DependencyError(
-                "nats",
-                f"cannot publish on {subject}: {self._pending_data_size} bytes wait for a NATS server that "
-                + ("does not keep up" if self.is_connected else "is away"),
-            )
+        self.may_send(subject, len(command))
         # nats-py's own list, so that order and the buffer across a reconnect stay one thing.
         self._pending.append(command)
         self._pending_data_size += len(command)
@@ -90,7 +87,47 @@ class DirectClient(Client):
                 self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
             return
         pending, self._pending, self._pending_data_size = self._pending, [], 0
-        socket.write(pending[0] if len(pending) == 1 else b"".join(pending))
+        whole = pending[0] if len(pending) == 1 else b"".join(pending)
+        sent = self._straight(socket, whole)
+        if sent < len(whole):
+            socket.write(whole[sent:] if sent else whole)
+
+    def may_send(self, subject: str, size: int) -> None:
+        """Raise what ``send`` of so many bytes would raise now."""
+        if self.is_closed:
+            raise DependencyError("nats", f"cannot publish on {subject}: the connection is closed")
+        if self._pending_data_size + size > MAX_BUFFERED_BYTES:
+            raise DependencyError(
+                "nats",
+                f"cannot publish on {subject}: {self._pending_data_size} bytes wait for a NATS server that "
+                + ("does not keep up" if self.is_connected else "is away"),
+            )
+
+    def _straight(self, transport: Any, data: bytes) -> int:
+        """Bytes that the kernel took at once: uvloop's own write waits for the end of the loop's turn.
+
+        Only while nothing is buffered, so that order stands; a dead socket is the transport's to report.
+        """
+        if transport is not self._direct_of:
+            self._close_direct()
+            self._direct_of = transport
+            plain = transport.get_extra_info("socket")
+            if plain is not None and transport.get_extra_info("sslcontext") is None:
+                self._direct_socket = socket_module.socket(fileno=os.dup(plain.fileno()))
+                self._direct_socket.setblocking(False)
+        direct = self._direct_socket
+        if direct is None or transport.get_write_buffer_size() or transport.is_closing():
+            return 0
+        try:
+            return direct.send(data)
+        except OSError:
+            return 0
+
+    def _close_direct(self) -> None:
+        if self._direct_socket is not None:
+            self._direct_socket.close()
+            self._direct_socket = None
+        self._direct_of = None
 
     @property
     def backlog_bytes(self) -> int:
@@ -110,7 +147,14 @@ class DirectClient(Client):
                 # Closing politely would first send what is buffered, for ever if the other side is gone.
                 self.lost_bytes += socket.get_write_buffer_size()
                 socket.abort()
+            self._close_direct()
         await super()._process_op_err(e)
+
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        try:
+            await super()._close(status, do_cbs)
+        finally:
+            self._close_direct()  # a second descriptor would keep the connection open
 
     async def _read_loop(self) -> None:
         """Parse in the protocol object; here only what nats-py does in coroutines, in order."""

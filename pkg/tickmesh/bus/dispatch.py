@@ -35,14 +35,18 @@ class Ordered:
         self._waiting: deque[tuple[str, str, bytes]] | None = None
 
     def __call__(self, subject: bytes, reply: bytes, head: bytes, payload: bytes) -> None:
+        self.hand(subject.decode(), reply.decode() if reply else "", payload)
+
+    def hand(self, subject: str, reply: str, payload: bytes) -> None:
+        """The next message of this subscription, wherever it comes from. Never raises."""
         waiting = self._waiting
         if waiting is not None:
             if len(waiting) >= MAX_WAITING:
                 self._on_drop(self._name)
                 return
-            waiting.append((subject.decode(), reply.decode(), payload))
+            waiting.append((subject, reply, payload))
             return
-        result = self._call(subject.decode(), reply.decode() if reply else "", payload)
+        result = self._call(subject, reply, payload)
         if result is not None:
             self._waiting = deque()
             self._spawn(self._work(result), f"handle:{self._name}")

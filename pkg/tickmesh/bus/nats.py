@@ -286,6 +286,9 @@ class NatsBus:
         self, subject: str, take: Callable[[str, str, bytes], Awaitable[None] | None], queue: str
     ) -> _Core:
         ordered = Ordered(subject, take, self._spawn, self._on_handler_error, self._on_drop)
+        return await self._subscribe_with(subject, ordered, queue)
+
+    async def _subscribe_with(self, subject: str, ordered: Ordered, queue: str) -> _Core:
         try:
             subscription = await self._client.subscribe_direct(subject, ordered, queue=queue)
         except _NATS_ERRORS as error:

@@ -135,8 +135,12 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         return up(arguments)
     if arguments.command == "run":
         from tickmesh.runtime.host import main as host
-        from tickmesh.runtime.table import SERVICE_NAMES
+        from tickmesh.runtime.table import FUSED, SERVICE_NAMES
 
+        if arguments.service == FUSED:
+            from tickmesh.runtime.fused import main as fused
+
+            return fused()
         if arguments.service not in SERVICE_NAMES:
             parser.error(f"there is no service {arguments.service!r}; there are {', '.join(SERVICE_NAMES)}")
         return host(arguments.service)

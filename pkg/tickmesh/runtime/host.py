@@ -10,7 +10,8 @@ import importlib
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
 import uvloop
 from pydantic import SecretStr
@@ -25,6 +26,7 @@ from tickmesh.observe.clock import SystemClock
 from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
 from tickmesh.ports import Bus
+from tickmesh.runtime.table import hot_services
 from tickmesh.services.service import Service
 from tickmesh.settings import Settings, load
 
@@ -35,6 +37,11 @@ Run = Callable[[Service], Awaitable[None]]
 
 def main(name: str) -> int:
     """Run service ``name`` until it is told to stop."""
+    return hosted(name, lambda settings: _host(name, settings))
+
+
+def hosted(name: str, work: Callable[[Settings], Coroutine[Any, Any, None]]) -> int:
+    """Run ``work`` as the process ``name``: settings, logs, event loop, exit code."""
     try:
         settings = load()
     except ConfigError as error:
@@ -43,7 +50,7 @@ def main(name: str) -> int:
     logs.set_up(name, settings.observe.log_level, settings.observe.log_format)
     _hide_secrets(settings)
     try:
-        uvloop.run(_host(name, settings))
+        uvloop.run(work(settings))
     except ConfigError as error:
         log.error("%s", error)
         return 2
@@ -55,25 +62,39 @@ def main(name: str) -> int:
     return 0
 
 
+def make_service(name: str, settings: Settings, bus: Bus) -> Service:
+    """The ports of one service."""
+    metrics, health = Metrics(name), Health()
+    admin = AdminServer(settings.observe.host, getattr(settings, name).admin_port, metrics, health)
+    return Service(name, settings, bus, SystemClock(), metrics, health, admin)
+
+
+async def connect(kind: type[NatsBus], name: str, settings: Settings) -> NatsBus:
+    """A bus of ``kind`` as the settings have it."""
+    return await kind.connect(
+        settings.nats.url,
+        name=f"tickmesh-{name}",
+        user_credentials=settings.nats.credentials_file or None,
+        token=settings.nats.token.get_secret_value() or None,
+        connect_timeout_s=settings.nats.connect_timeout_s,
+        replicas=settings.nats.replicas,
+    )
+
+
+def spin(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep ``loop`` from ever sleeping: whatever comes is seen within microseconds, for the price of a core."""
+    loop.call_soon(spin, loop)
+
+
 async def _host(name: str, settings: Settings) -> None:
     module = importlib.import_module(f"tickmesh.services.{name}")
     run: Run = module.run
-    metrics, health = Metrics(name), Health()
-    admin = AdminServer(settings.observe.host, getattr(settings, name).admin_port, metrics, health)
-    bus: Bus = (
-        await NatsBus.connect(
-            settings.nats.url,
-            name=f"tickmesh-{name}",
-            user_credentials=settings.nats.credentials_file or None,
-            token=settings.nats.token.get_secret_value() or None,
-            connect_timeout_s=settings.nats.connect_timeout_s,
-            replicas=settings.nats.replicas,
-        )
-        if getattr(module, "NEEDS_BUS", True)
-        else MemoryBus()
-    )
-    service = Service(name, settings, bus, SystemClock(), metrics, health, admin)
+    bus: Bus = await connect(NatsBus, name, settings) if getattr(module, "NEEDS_BUS", True) else MemoryBus()
+    service = make_service(name, settings, bus)
+    admin = service.admin
     loop = asyncio.get_running_loop()
+    if settings.local.spin and name in hot_services():
+        spin(loop)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stopping.set)
     running = asyncio.create_task(_as_coroutine(run(service)), name=name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +31,26 @@ SERVICES: tuple[ServiceRow, ...] = (
 )
 
 SERVICE_NAMES = tuple(row.name for row in SERVICES)
+
+
+FUSED = "hot"
+"""Name of the process that holds the hot services when ``local.fused`` is set."""
+
+
+def hot_services() -> tuple[str, ...]:
+    """The services between a tick and its order, in the order in which they are told to drain."""
+    return tuple(row.name for row in sorted(SERVICES, key=lambda row: row.drain_rank) if row.hot)
+
+
+def rows(*, fused: bool) -> tuple[ServiceRow, ...]:
+    """One row per process: the services, or with ``fused`` the hot ones as one, which drains first."""
+    if not fused:
+        return SERVICES
+    hot = hot_services()
+    cold = [row for row in SERVICES if not row.hot]
+    after = {name for row in SERVICES if row.hot for name in row.after} - set(hot)
+    one = ServiceRow(FUSED, tuple(sorted(after)), drain_rank=0, hot=True)
+    return (
+        *(replace(row, after=tuple(FUSED if name in hot else name for name in row.after)) for row in cold),
+        one,
+    )

@@ -25,7 +25,7 @@ from tickmesh.runtime.child import Child
 from tickmesh.runtime.line import StatusLine
 from tickmesh.runtime.poll import StatsPoller
 from tickmesh.runtime.report import collect_summary
-from tickmesh.runtime.table import SERVICES, ServiceRow
+from tickmesh.runtime.table import FUSED, SERVICES, ServiceRow, hot_services, rows
 from tickmesh.settings import Settings, load
 from tickmesh.settings.load import variable
 
@@ -124,6 +124,7 @@ class Supervisor:
         self.poller = StatsPoller(urls)
         self.gateway_url = f"http://{host}:{settings.gateway.port}"
         self._overrides = overrides
+        self._rows = rows(fused=settings.local.fused)
         self._stop = asyncio.Event()
         self._signals = 0
 
@@ -157,6 +158,7 @@ class Supervisor:
             _say("stopping: cancelling open orders and draining (up to 30 s) ...")
 
     async def _start_servers(self) -> None:
+        local = self.settings.local
         specs = servers.local_servers(self.settings, self.data_dir)
         for spec in specs:
             self._overrides |= spec.overrides
@@ -174,7 +176,8 @@ class Supervisor:
                 group=spec.group,
                 stop_signal=spec.stop_signal,
                 stop_timeout_s=spec.stop_timeout_s,
-                **self._turns(spec.name == "nats"),
+                nice=0 if spec.name == "nats" else local.background_nice,
+                slice_us=local.hot_slice_us if spec.name == "nats" and not local.fused else 0,
             )
         _say("starting " + ", ".join(spec.name for spec in specs) + " ...")
         await asyncio.gather(*(self._bring_up(spec.name, _SERVER_READY_S) for spec in specs))
@@ -183,15 +186,17 @@ class Supervisor:
         env = {**os.environ, **{variable(path): value for path, value in self._overrides.items()}}
         env["PYTHONUNBUFFERED"] = "1"
         waiting: dict[str, asyncio.Task[None]] = {}
-        for row in SERVICES:
+        local = self.settings.local
+        for row in self._rows:
             self.children[row.name] = Child(
                 row.name,
                 [sys.executable, "-m", "tickmesh.runtime.cli", "run", row.name],
                 env=env,
                 log_dir=self.data_dir / "logs",
-                ready=lambda name=row.name: self.poller.ready(name),  # type: ignore[misc]
+                ready=lambda name=row.name: self._ready(name),  # type: ignore[misc]
                 stop_timeout_s=self.settings.local.drain_timeout_s,
-                **self._turns(row.hot),
+                nice=0 if row.hot else local.background_nice,
+                slice_us=local.hot_slice_us if row.hot else 0,
             )
             waiting[row.name] = asyncio.create_task(self._after(row, waiting))
         _say("starting " + ", ".join(waiting) + " ...")
@@ -204,10 +209,12 @@ class Supervisor:
             raise
         _say(f"dashboard: {self.gateway_url}   logs: {self.data_dir / 'logs'}   stop: Ctrl-C")
 
-    def _turns(self, hot: bool) -> dict[str, int]:
-        """How a child shares the cores, as keywords of ``Child``."""
-        local = self.settings.local
-        return {"slice_us": local.hot_slice_us} if hot else {"nice": local.background_nice}
+    def _services_of(self, name: str) -> tuple[str, ...]:
+        """The services that the process ``name`` holds."""
+        return hot_services() if name == FUSED else (name,)
+
+    async def _ready(self, name: str) -> bool:
+        return all([await self.poller.ready(service) for service in self._services_of(name)])
 
     async def _after(self, row: ServiceRow, waiting: dict[str, asyncio.Task[None]]) -> None:
         await asyncio.sleep(0)
@@ -272,15 +279,16 @@ class Supervisor:
     async def _drain(self, failure: str) -> dict[str, Any]:
         summary: dict[str, Any] = {"error": failure} if failure else {}
         for rank in range(5):
-            names = [row.name for row in SERVICES if row.drain_rank == rank and row.name in self.children]
+            names = [row.name for row in self._rows if row.drain_rank == rank and row.name in self.children]
+            hosted = [each for name in names for each in self._services_of(name)]
             if rank == 3 and not failure:
                 # Trading is over and everything that reads the journal is still up.
                 try:
                     summary = await collect_summary(self)
                 except (DependencyError, OSError, TimeoutError) as error:
                     summary = {"error": f"no summary: {error}"}
-            await self.poller.poll(*names)
-            if "feed" in names and not failure:
+            await self.poller.poll(*hosted)
+            if "feed" in hosted and not failure:
                 await self._keep_books()
             await asyncio.gather(*(self.children[name].stop() for name in names))
         await asyncio.gather(*(c.stop() for n, c in self.children.items() if n in ("nats", "postgres", "valkey")))

@@ -51,7 +51,7 @@ class Outlet:
         self._dirty: list[Market] = []
         self._owed: dict[str, Market] = {}
         self._dropped_unreported = 0
-        self._latency = metrics.latency("feed_latency_us", "frame arrival to its message handed to the transport")
+        self._latency = metrics.latency("feed_latency_us", "frame arrival to its message ready for the transport")
         self._trades = metrics.counter("trades_published_total", "trades published")
         self._books = metrics.counter("books_published_total", "book updates published")
         self._conflated = metrics.counter("books_conflated_total", "book changes merged into a later update")
@@ -70,12 +70,12 @@ class Outlet:
         payload = market.replica.encode_trade(
             arrived_mono_ns + offset_ns, mono_ns + offset_ns, seq, self._epoch, arrived_mono_ns, mono_ns
         )
+        self._latency.record_ns(self._mono_ns() - arrived_mono_ns)
         if self.ring is not None:
             self._to_ring(subject, payload)
         if self._held or not self._to_bus(subject, payload):
             self._hold(subject, payload)
         self._trades.value += 1
-        self._latency.record_ns(self._mono_ns() - arrived_mono_ns)
 
     def mark(self, mark: MarkPrice, mono_ns: int) -> None:
         """Publish a mark price now; while the bus is away only the newest of a symbol is kept."""
@@ -166,6 +166,7 @@ class Outlet:
         payload = replica.encode_update(
             arrived_mono_ns + offset_ns, mono_ns + offset_ns, seq, self._epoch, arrived_mono_ns, mono_ns
         )
+        self._latency.record_ns(self._mono_ns() - arrived_mono_ns)
         if self.ring is not None:
             self._to_ring(subject, payload)
         if not to_bus or not self._to_bus(subject, payload):
@@ -174,7 +175,6 @@ class Outlet:
         if conflated > 0:
             self._conflated.value += conflated
         self._books.value += 1
-        self._latency.record_ns(self._mono_ns() - arrived_mono_ns)
         return to_bus
 
     def _stamp(self, message: Message, subject: str, arrived_mono_ns: int) -> None:

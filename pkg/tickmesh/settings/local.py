@@ -24,3 +24,12 @@ class LocalSettings(Section):
         ge=0,
         le=100_000,
     )
+    fused: bool = key(
+        False,
+        "Run feed, strategy and execution in one process: the shortest way from tick to order, one core, one fate.",
+    )
+    spin: bool = key(
+        False,
+        "Let processes between a tick and its order never sleep: each takes a whole core, so have more cores than such "
+        "processes (fused: one, else three).",
+    )
