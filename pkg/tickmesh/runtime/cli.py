@@ -45,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     up.add_argument("--replay-speed", type=float, metavar="X", help="1 is the capture's own pace, 0 flat out")
     up.add_argument("--strategy", metavar="FILE", help="Strategy resources: a YAML file or a directory")
     up.add_argument("--transport", choices=("nats", "shm"), help="what carries ticks to strategies")
+    up.add_argument("--fused", action="store_true", help="feed, strategy and execution in one process")
     up.add_argument("--data-dir", metavar="DIR", help="where state is kept between runs (default .data)")
     up.add_argument("--json", action="store_true", help="the last line printed is a summary as JSON")
     up.add_argument("--free-ports", action="store_true", help="choose free ports instead of the fixed ones")

@@ -80,6 +80,8 @@ def _configure(arguments: argparse.Namespace) -> tuple[Settings, dict[str, str]]
         overrides["strategy.resources"] = str(Path(arguments.strategy).resolve())
     if arguments.transport:
         overrides["local.transport"] = arguments.transport
+    if arguments.fused:
+        overrides["local.fused"] = "true"
     if arguments.data_dir:
         overrides["local.data_dir"] = str(Path(arguments.data_dir).resolve())
     if arguments.free_ports:

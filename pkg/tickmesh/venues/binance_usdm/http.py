@@ -137,7 +137,6 @@ class _Connection(asyncio.Protocol):
             NotSentError: the socket is dead and took none of them.
         """
         loop = self._pool.loop
-        self._start_message()
         written = 0
         if self._sock is not None and self._transport.get_write_buffer_size() == 0:
             # Straight to the kernel: uvloop's own write waits for the end of the loop iteration.
@@ -151,6 +150,7 @@ class _Connection(asyncio.Protocol):
         if written < len(request):
             self._transport.write(request[written:] if written else request)
         self._sent_mono_ns = self._pool.clock.mono_ns()
+        self._start_message()  # after the bytes are gone: the answer cannot come before this returns
         self._waiting = loop.create_future()
         self._timer = loop.call_later(timeout_s, self._on_timeout, timeout_s)
         self.uses += 1
