@@ -18,6 +18,7 @@ from harness import ROOT, SERVERS, SERVICES, Run, assert_sound
 
 DATA = Path(os.environ.get("TICKMESH_DATA", ROOT.parent / "shared" / "data")) / "binance-usdm"
 CAPTURE = DATA / "btcusdt_20240808.gz"
+CAPTURE_2021 = DATA / "stream_2021.txt"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -90,8 +91,28 @@ def test_the_capture_runs_through_the_whole_loop_to_the_independent_book(up: Sta
     assert "the replay is through" in run.output()
     assert summary["gaps"] == 0
     assert summary["events"] >= 6_551 + 66_089 + 21_313
-    book = json.loads((run.data_dir / "books" / "BTCUSDT.json").read_text())
-    oracle = rebuild_book(CAPTURE, "BTCUSDT")
+    assert sum(summary["orders"].values()) > 0
+    assert_final_book(run, CAPTURE, "BTCUSDT")
+
+
+def test_a_capture_of_four_symbols_with_aggregated_trades_and_a_widened_tick_ends_in_the_independent_books(
+    up: Start,
+) -> None:
+    if not CAPTURE_2021.exists():
+        pytest.skip(f"the capture {CAPTURE_2021.name} is not there (TICKMESH_DATA)")
+    run = up("--replay", str(CAPTURE_2021), "--replay-speed", "0")
+    summary = run.summary()
+    assert_sound(summary)
+    assert summary["gaps"] == 0
+    assert summary["events"] >= 764 + 613 + 91, "depth, bookTicker, aggTrade"
+    for symbol in ("AKROUSDT", "CTKUSDT", "KEEPUSDT", "SUSHIUSDT"):
+        assert_final_book(run, CAPTURE_2021, symbol)
+
+
+def assert_final_book(run: Run, capture: Path, symbol: str) -> None:
+    book = json.loads((run.data_dir / "books" / f"{symbol}.json").read_text())
+    oracle = rebuild_book(capture, symbol)
+    assert oracle.applied > 0
     assert {Decimal(p): Decimal(q) for p, q in book["bids"]} == oracle.bids
     assert {Decimal(p): Decimal(q) for p, q in book["asks"]} == oracle.asks
 

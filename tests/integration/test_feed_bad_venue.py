@@ -271,3 +271,13 @@ async def test_gaps_without_end_do_not_use_up_the_venues_request_weight(venue: S
         assert feed.count("gaps_total") >= 3
         # 240 are twelve snapshots of 20 a minute: six at once, then one every ten seconds.
         assert 4 <= venue.snapshots <= 7
+
+
+async def test_a_quiet_market_whose_venue_answers_pings_keeps_its_connection(
+    feed: Running, venue: ScriptedVenue
+) -> None:
+    before = feed.count("connects_total")
+    await asyncio.sleep(3.0)  # three times as long as a ping and the wait for its pong
+    assert feed.count("connects_total") == before
+    await venue.diff(111, 120, 110, [["99.9", "3.500"]], [])
+    await until(lambda: not feed.books[-1].stale)

@@ -37,6 +37,15 @@ class StatsPoller:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             return None
 
+    async def post(self, url: str) -> bool:
+        """POST without a body; whether it was taken."""
+        assert self._session is not None
+        try:
+            async with self._session.post(url) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return False
+
     async def ready(self, service: str) -> bool:
         """Whether /readyz of ``service`` says yes."""
         return await self.get(self._urls[service] + "/readyz") is not None

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -68,8 +69,7 @@ def _configure(arguments: argparse.Namespace) -> tuple[Settings, dict[str, str]]
         capture = Path(arguments.replay)
         if not capture.is_file():
             raise ConfigError(f"there is no capture {arguments.replay}; --replay takes a market data file")
-        overrides["simvenue.replay"] = str(capture.resolve())
-        overrides.setdefault("venue.symbols", ",".join(captured_symbols(capture)))
+        overrides |= _replay_overrides(capture)
     if arguments.replay_speed is not None:
         if arguments.replay_speed < 0:
             raise ConfigError("--replay-speed must be 0 (flat out) or more")
@@ -92,11 +92,23 @@ def _configure(arguments: argparse.Namespace) -> tuple[Settings, dict[str, str]]
     return settings, overrides
 
 
-def captured_symbols(capture: Path) -> list[str]:
-    """The symbols that a capture holds."""
-    from tickmesh.venues.capture import infer_instruments
+def _replay_overrides(capture: Path) -> dict[str, str]:
+    """Follow what the capture holds: its symbols, and its kind of trade stream."""
+    from tickmesh.venues.capture import Contents
 
-    return sorted(infer_instruments(capture))
+    found = Contents.of(capture)
+    followed = found.replayable()
+    if not followed:
+        raise ConfigError(
+            f"{capture} cannot be replayed: it needs depth updates and a depth snapshot of Binance USD-M futures, "
+            f"it has {found}; give another file"
+        )
+    overrides = {
+        "simvenue.replay": str(capture.resolve()),
+        "simvenue.replay_hold_s": str(_SERVICE_READY_S * 2),
+        "venue.symbols": ",".join(followed),
+    }
+    return overrides | ({"feed.trade_stream": "aggTrade"} if found.only_aggregated_trades else {})
 
 
 def _free_ports() -> dict[str, str]:
@@ -113,6 +125,14 @@ def _free_ports() -> dict[str, str]:
     }
 
 
+@dataclass(slots=True)
+class Watched:
+    """The time between ready and the order to stop, and the market events in it; start and drain are not trading."""
+
+    seconds: float = 0.0
+    events: int = 0
+
+
 class Supervisor:
     """Owns the child processes of one run."""
 
@@ -121,6 +141,7 @@ class Supervisor:
         self.data_dir = data_dir
         self.children: dict[str, Child] = {}
         self.started_ns = time.time_ns()
+        self.watched = Watched()
         host = settings.observe.host
         urls = {row.name: f"http://{host}:{getattr(settings, row.name).admin_port}" for row in SERVICES}
         self.poller = StatsPoller(urls)
@@ -243,6 +264,18 @@ class Supervisor:
 
     async def _watch(self, for_s: float | None) -> None:
         loop = asyncio.get_running_loop()
+        began_s, events_before = loop.time(), await self._events()
+        try:
+            await self._watch_until_the_end(for_s)
+        finally:
+            self.watched = Watched(loop.time() - began_s, await self._events() - events_before)
+
+    async def _events(self) -> int:
+        await self.poller.poll("feed")
+        return self.poller.counter("feed", "events_total")
+
+    async def _watch_until_the_end(self, for_s: float | None) -> None:
+        loop = asyncio.get_running_loop()
         end = loop.time() + for_s if for_s is not None else None
         finished_at: float | None = None
         line = StatusLine(self.poller)
@@ -257,17 +290,19 @@ class Supervisor:
                 child.sample()
                 if child.broken:
                     raise DependencyError(child.name, f"{child.name}: {child.broken}")
+            if self._gauge("replay_held"):
+                await self.poller.post(self.poller.url("simvenue") + "/replay/go")
             _, live = await asyncio.gather(self.poller.poll(), self.poller.get(self.gateway_url + "/api/v1/live"))
             down = [c.name for c in self.children.values() if c.pid is None]
             print(line.text(live, down), flush=True)
-            if self.settings.simvenue.replay and self._replay_finished():
+            if self.settings.simvenue.replay and self._gauge("replay_finished"):
                 finished_at = finished_at or loop.time()
                 if loop.time() - finished_at >= _REPLAY_SETTLE_S:
                     _say("the replay is through")
                     return
 
-    def _replay_finished(self) -> bool:
-        return bool(self.poller.latest.get("simvenue", {}).get("gauges", {}).get("replay_finished"))
+    def _gauge(self, name: str) -> float:
+        return float(self.poller.latest.get("simvenue", {}).get("gauges", {}).get(name) or 0)
 
     async def _keep_books(self) -> None:
         """Write the feed's whole final books beside the logs, for whoever wants to compare them."""

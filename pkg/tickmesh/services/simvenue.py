@@ -65,12 +65,13 @@ async def run(service: Service) -> None:
         mono_ns=service.clock.mono_ns,
         replay=keys.replay,
         replay_speed=keys.replay_speed,
+        replay_hold_s=keys.replay_hold_s,
         seed=keys.seed,
         rate=keys.flow_rate,
         start_prices={s: float(m.mark) for s, m in exchange.markets.items() if m.mark},
     )
     venue.captured_depth = flow.depth
-    add_admin_routes(service, Admin(venue, api_keys))
+    add_admin_routes(service, Admin(venue, api_keys, flow.go))
     quota = Quota(keys.weight_limit_1m, keys.order_limit_10s, keys.order_limit_1m, keys.ban_after)
     rest = Rest(clock, api_keys, Limits(quota), faults, venue.commit)
     for part in (Public(venue, quota), Trading(venue), Algo(venue), Accounts(venue, quota), venue.users):
@@ -98,18 +99,21 @@ def add_admin_routes(service: Service, admin: Admin) -> None:
     service.admin.add_get("/faults", admin.faults)
     service.admin.add_post("/faults", admin.add_fault)
     service.admin.add_delete("/faults", admin.remove_faults)
+    service.admin.add_post("/replay/go", admin.start_replay)
 
 
 async def serve(service: Service, venue: Venue, flow: FlowDriver) -> None:
     """Timers, flow and figures until told to stop. Raises DependencyError when the state cannot be kept."""
     hub = venue.hub
     replay_finished = service.metrics.gauge("replay_finished", "1 when the replayed capture is through")
+    replay_held = service.metrics.gauge("replay_held", "1 while the replay waits for POST /replay/go")
     frames = service.metrics.counter("frames_total", "WebSocket frames written")
     cut_off = service.metrics.counter("slow_connections_total", "connections cut off because they did not read")
     flowing = asyncio.create_task(flow.run(service.stopping), name="flow")
     try:
         while not service.stopping.is_set():
             venue.tick()
+            replay_held.set(float(flow.held))
             frames.value, cut_off.value = hub.sent, hub.cut_off
             if flowing.done():
                 flowing.result()

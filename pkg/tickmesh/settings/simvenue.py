@@ -12,6 +12,9 @@ class SimvenueSettings(Section):
     port: int = key(17480, "Port of the simulated exchange: REST, market streams and user streams.", ge=0, le=65535)
     replay: str = key("", "Capture to replay instead of the synthetic market; empty for synthetic.")
     replay_speed: float = key(1.0, "Replay speed; 1 is the capture's own pace, 0 as fast as consumers take it.", ge=0)
+    replay_hold_s: float = key(
+        0.0, "How long a replay waits for POST /replay/go on the admin port before it starts by itself.", unit="s", ge=0
+    )
     seed: int = key(1, "Seed of the synthetic market.")
     flow_rate: float = key(1.0, "Multiplies the synthetic market's event rate; 0 leaves books empty but ours.", ge=0)
     deposit: Decimal = key(Decimal(100_000), "What the account starts with, once.", unit="USDT", ge=0)

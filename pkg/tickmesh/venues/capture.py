@@ -245,6 +245,41 @@ def _siblings(path: Path) -> list[Path]:
     return [found for name in names if (found := path.with_name(name)).is_file()]
 
 
+class Contents:
+    """What a capture holds, by symbol and kind: enough to say whether, and with which streams, it can be replayed."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, Counter[Kind]] = {}
+        self.chained: set[str] = set()
+
+    @classmethod
+    def of(cls, path: Path | str) -> Contents:
+        """Reads the whole file. Raises ConfigError when it is no capture."""
+        found = cls()
+        for record in Capture(path).records():
+            found.kinds.setdefault(record.symbol, Counter())[record.kind] += 1
+            if record.kind is Kind.DEPTH and b'"pu":' in record.raw:
+                found.chained.add(record.symbol)
+        return found
+
+    def replayable(self) -> list[str]:
+        """Symbols with a snapshot and a chain of diffs; without both the book would be a guess."""
+        return sorted(s for s, kinds in self.kinds.items() if s in self.chained and kinds[Kind.SNAPSHOT])
+
+    @property
+    def only_aggregated_trades(self) -> bool:
+        """True when trades are there as aggTrade and not one by one."""
+        total = self._total()
+        return bool(total[Kind.AGG_TRADE]) and not total[Kind.TRADE]
+
+    def _total(self) -> Counter[Kind]:
+        return sum(self.kinds.values(), Counter[Kind]())
+
+    def __str__(self) -> str:
+        """For people: kinds with their counts."""
+        return ", ".join(f"{count} {kind}" for kind, count in self._total().most_common()) or "no message"
+
+
 class Rebuilt(NamedTuple):
     """An independently rebuilt book; prices and quantities are the venue's own numbers."""
 
@@ -318,7 +353,11 @@ _QUOTES = ("USDT", "USDC", "BUSD", "USD")
 
 
 def infer_instruments(path: Path | str, venue: str = "simvenue") -> dict[str, Instrument]:
-    """Instruments by symbol: from exchangeInfo where the capture has it, else the smallest decimal step seen."""
+    """Instruments by symbol: from exchangeInfo where the capture has it, else the smallest decimal step seen.
+
+    A listed step that the data do not keep gives way to the finer one seen: when a venue widens a tick, the orders that
+    rest at the old one stay in its book (CTKUSDT in July 2021: 0.50579 at a listed tick of 0.001).
+    """
     listed: dict[str, Instrument] = {}
     steps: dict[str, tuple[int, int]] = {}
     for record in Capture(path).records():
@@ -326,7 +365,10 @@ def infer_instruments(path: Path | str, venue: str = "simvenue") -> dict[str, In
             listed |= _listed(record.raw, venue)
         elif record.kind in (Kind.DEPTH, Kind.SNAPSHOT) and record.symbol:
             _widen(steps, record)
-    return {symbol: listed.get(symbol) or _inferred(symbol, venue, *found) for symbol, found in steps.items()}
+    return {
+        symbol: _refined(listed[symbol], *found) if symbol in listed else _inferred(symbol, venue, *found)
+        for symbol, found in steps.items()
+    }
 
 
 def _widen(steps: dict[str, tuple[int, int]], record: Record) -> None:
@@ -344,6 +386,15 @@ def _widen(steps: dict[str, tuple[int, int]], record: Record) -> None:
         price = max(price, len(price_text.partition(".")[2].rstrip("0")))
         qty = max(qty, len(qty_text.partition(".")[2].rstrip("0")))
     steps[record.symbol] = (price, qty)
+
+
+def _refined(listed: Instrument, price_places: int, qty_places: int) -> Instrument:
+    def step(of: Decimal, places: int) -> Decimal:
+        return Decimal(1).scaleb(-places) if places > -int(of.normalize().as_tuple().exponent) else of
+
+    return msgspec.structs.replace(
+        listed, tick_size=step(listed.tick_size, price_places), lot_size=step(listed.lot_size, qty_places)
+    )
 
 
 def _inferred(symbol: str, venue: str, price_places: int, qty_places: int) -> Instrument:

@@ -26,6 +26,7 @@ from tickmesh.venues.simvenue.flow.synthetic import SyntheticMarket
 from tickmesh.venues.simvenue.server.listing import instruments_for
 
 DATA = Path(os.environ.get("TICKMESH_DATA") or Path(__file__).resolve().parents[3] / "../shared/data") / "binance-usdm"
+STREAM = DATA / "stream_2021.txt"
 BTC = DATA / "btcusdt_20240808.gz"
 needs_data = pytest.mark.skipif(not BTC.exists(), reason="real captures are not beside the repository")
 Call = tuple[Any, ...]
@@ -82,6 +83,23 @@ def synthesise(seed: int) -> Journal:
     for step in range(3000):
         market.advance(20_000_000, step * 20_000_000)
     return journal
+
+
+@needs_data
+async def test_a_replay_that_holds_sends_nothing_before_it_is_told_to_go() -> None:
+    journal = Journal()
+    driver = FlowDriver(
+        journal, journal, replay_instruments(STREAM), wall_ns=time.time_ns, mono_ns=time.monotonic_ns,
+        replay=str(STREAM), replay_speed=0, replay_hold_s=60,
+    )  # fmt: skip
+    running = asyncio.create_task(driver.run(asyncio.Event()))
+    await asyncio.sleep(0.1)
+    assert (driver.held, journal.frames, driver.finished) == (True, [], None)
+    driver.go()
+    await asyncio.wait_for(running, 30)
+    assert not driver.held
+    assert driver.finished == {"depth": 764, "bookTicker": 613, "aggTrade": 91, "kline": 67}
+    assert len(journal.frames) == 764 + 613 + 91 + 67
 
 
 @needs_data

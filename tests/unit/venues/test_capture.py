@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tickmesh.domain.errors import ConfigError
-from tickmesh.venues.capture import Capture, Kind, decode_diff, infer_instruments, rebuild_book
+from tickmesh.venues.capture import (
+    Capture,
+    Contents,
+    Kind,
+    decode_diff,
+    decode_snapshot,
+    infer_instruments,
+    rebuild_book,
+)
 
 DATA = Path(os.environ.get("TICKMESH_DATA") or Path(__file__).resolve().parents[3] / "../shared/data") / "binance-usdm"
 BTC = DATA / "btcusdt_20240808.gz"
@@ -73,6 +81,52 @@ def test_the_2021_capture_brings_its_siblings() -> None:
 def test_the_grid_comes_from_the_data() -> None:
     btc = infer_instruments(BTC)["BTCUSDT"]
     assert (btc.tick_size, btc.lot_size, btc.base) == (Decimal("0.1"), Decimal("0.001"), "BTC")
+
+
+def test_prices_finer_than_the_listed_tick_make_the_grid_finer_and_coarser_ones_do_not(tmp_path: Path) -> None:
+    def listing(symbol: str) -> str:
+        filters = '{"filterType":"PRICE_FILTER","tickSize":"0.00100"},{"filterType":"LOT_SIZE","stepSize":"0.1"}'
+        return f'{{"symbol":"{symbol}","baseAsset":"X","quoteAsset":"USDT","filters":[{filters}]}}'
+
+    path = tmp_path / "capture"
+    info = f'1723161254000000000 {{"symbols":[{listing("FINEUSDT")},{listing("COARSEUSDT")}]}}\n'
+    frames = diff(0, 1, bid="0.50579", symbol="FINEUSDT") + diff(0, 1, bid="0.500", symbol="COARSEUSDT")
+    path.write_bytes(info.encode() + frames)
+    found = infer_instruments(path)
+    assert found["FINEUSDT"].tick_size == Decimal("0.00001")
+    assert found["COARSEUSDT"].tick_size == Decimal("0.001")
+    assert found["FINEUSDT"].lot_size == found["COARSEUSDT"].lot_size == Decimal("0.1")
+
+
+@needs_data
+def test_every_level_of_the_2021_capture_lies_on_the_grid_that_it_is_replayed_on() -> None:
+    grids = infer_instruments(STREAM)
+    for record in Capture(STREAM).records():
+        if record.kind is Kind.DEPTH:
+            found = decode_diff(record.raw)
+        elif record.kind is Kind.SNAPSHOT:
+            found = decode_snapshot(record.raw)
+        else:
+            continue
+        for price, qty in [*found.bids, *found.asks]:
+            grids[record.symbol].to_ticks(price)
+            grids[record.symbol].to_lots(qty)
+
+
+def test_only_symbols_with_a_snapshot_and_a_chain_can_be_replayed(tmp_path: Path) -> None:
+    path = tmp_path / "capture"
+    spot = diff(0, 1, symbol="SPOTUSDT").replace(b'"pu":0,', b"")
+    path.write_bytes(diff(0, 1, symbol="AUSDT") + snapshot(0) + spot + snapshot(0) + diff(0, 1, symbol="BUSDT"))
+    assert Contents.of(path).replayable() == ["AUSDT"]
+    assert str(Contents.of(path)) == "3 depth, 2 snapshot"
+
+
+@needs_data
+def test_the_captures_say_which_trades_they_hold() -> None:
+    assert not Contents.of(BTC).only_aggregated_trades
+    found = Contents.of(STREAM)
+    assert found.only_aggregated_trades
+    assert found.replayable() == ["AKROUSDT", "CTKUSDT", "KEEPUSDT", "SUSHIUSDT"]
 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last"])

@@ -23,6 +23,7 @@ logging.getLogger("picows").setLevel(logging.WARNING)  # it reports every socket
 
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 _TEXT, _CONTINUATION, _BINARY, _CLOSE = WSMsgType.TEXT, WSMsgType.CONTINUATION, WSMsgType.BINARY, WSMsgType.CLOSE
+_PONG = WSMsgType.PONG
 
 
 class Receiver(Protocol):
@@ -200,9 +201,11 @@ class _Listener(WSListener):
             transport.disconnect()
 
     def is_user_specific_pong(self, frame: WSFrame) -> bool:
-        """Every pong is the answer to the library's ping, and a sign of life."""
+        """True for every pong: it answers the library's ping, and is a sign of life. False would end a quiet market."""
+        if frame.msg_type != _PONG:
+            return False
         self.heard_ns = time.monotonic_ns()
-        return False
+        return True
 
     def _on_part(self, transport: WSTransport, frame: WSFrame, mono_ns: int) -> None:
         part = frame.get_payload_as_bytes()

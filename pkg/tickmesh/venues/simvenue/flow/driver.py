@@ -1,8 +1,8 @@
 """FlowDriver: the thin asyncio shell of the background flow, one task of the simvenue process.
 
 In: a capture or the synthetic generator, and the clock. Out: frames on the hub and calls on the exchange. A replay
-starts with the first subscriber of one of its symbols, waits for slow consumers instead of dropping, and ends by
-setting ``finished``. It decides nothing about matching and holds no socket.
+starts with the first subscriber of one of its symbols (and, when it is to hold, with ``go``: so that nobody misses its
+beginning), waits for slow consumers instead of dropping, and ends by setting ``finished``. It decides nothing about matching and holds no socket.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class FlowDriver:
         mono_ns: Callable[[], int],
         replay: str = "",
         replay_speed: float = 1.0,
+        replay_hold_s: float = 0.0,
         seed: int = 1,
         rate: float = 1.0,
         start_prices: Mapping[str, float] | None = None,
@@ -55,6 +56,16 @@ class FlowDriver:
         self._books = self._load_books(self._capture) if self._capture is not None else {}
         self.sent: Counter[str] = Counter()
         self.finished: dict[str, int] | None = None
+        self._hold_s, self._go = replay_hold_s, asyncio.Event()
+
+    def go(self) -> None:
+        """Let a replay that holds start; nothing happens to one that is running."""
+        self._go.set()
+
+    @property
+    def held(self) -> bool:
+        """True while a replay waits for ``go``."""
+        return self._capture is not None and self._hold_s > 0 and not self._go.is_set()
 
     def depth(self, symbol: str, limit: int = FULL_DEPTH) -> bytes | None:
         """Body of GET depth during a replay; None: answer from the exchange's own book (or refuse, in a replay)."""
@@ -84,6 +95,10 @@ class FlowDriver:
     async def _replay(self, capture: Capture, stop: asyncio.Event) -> None:
         while not stop.is_set() and not any(self._hub.subscribed(s) for s in self._books):
             await asyncio.sleep(SUBSCRIBER_POLL_S)
+        give_up_ns = self._mono_ns() + int(self._hold_s * 1e9)
+        while self.held and not stop.is_set() and self._mono_ns() < give_up_ns:
+            await asyncio.sleep(SUBSCRIBER_POLL_S)
+        self._go.set()
         first_ns, start_ns = 0, self._mono_ns()
         for number, record in enumerate(capture.records()):
             if stop.is_set():

@@ -5,6 +5,7 @@ In: requests on the admin port. Out: JSON. It is for supervisors and tests, and 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -32,8 +33,13 @@ _new_account = msgspec.json.Decoder(NewAccount, strict=False)
 class Admin:
     """Handlers over one venue."""
 
-    def __init__(self, venue: Venue, api_keys: ApiKeys) -> None:
-        self._venue, self._api_keys = venue, api_keys
+    def __init__(self, venue: Venue, api_keys: ApiKeys, start_replay: Callable[[], None]) -> None:
+        self._venue, self._api_keys, self._start_replay = venue, api_keys, start_replay
+
+    async def start_replay(self, _: web.Request) -> web.StreamResponse:
+        """POST /replay/go: everybody is there; start the replay that holds."""
+        self._start_replay()
+        return answer({"started": True}, {})
 
     async def record(self, request: web.Request) -> web.StreamResponse:
         """GET /record?account=NAME: every order and fill that an account ever had here."""
