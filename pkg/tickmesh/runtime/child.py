@@ -1,12 +1,17 @@
-"""One supervised process: start, watch, restart with back-off, stop; its output goes to a log file of its own."""
+"""One supervised process: start, watch, restart with back-off, stop; its output goes to a log file of its own.
+
+On Linux it dies with its supervisor, whatever that one died of: nothing is left behind that holds ports and trades on.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import logging
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +22,9 @@ from tickmesh.domain.errors import ConfigError
 from tickmesh.runtime.priority import shorten_slice, step_back
 
 log = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 CONFIGURATION_EXIT = 2
 _BACKOFF_FIRST_S = 0.1
@@ -153,6 +161,7 @@ class Child:
                 stderr=output,
                 # Its own group: Ctrl-C reaches the supervisor only, which then drains in order.
                 start_new_session=True,
+                preexec_fn=_die_with(os.getpid()) if _libc is not None else None,
                 **privileges,
             )
         step_back(self._process.pid, self._nice)
@@ -187,6 +196,18 @@ class Child:
             except (ConfigError, OSError) as error:
                 self.broken = str(error)
                 return
+
+
+def _die_with(parent: int) -> Callable[[], None]:
+    """For the new process, between fork and exec: SIGKILL when ``parent`` is gone; everything here survives a kill."""
+
+    def arrange() -> None:
+        assert _libc is not None
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return arrange
 
 
 def _ending(code: int) -> str:

@@ -71,6 +71,8 @@ def _configure(arguments: argparse.Namespace) -> tuple[Settings, dict[str, str]]
             raise ConfigError(f"there is no capture {arguments.replay}; --replay takes a market data file")
         overrides |= _replay_overrides(capture)
     if arguments.replay_speed is not None:
+        if not arguments.replay:
+            raise ConfigError("--replay-speed needs --replay FILE")
         if arguments.replay_speed < 0:
             raise ConfigError("--replay-speed must be 0 (flat out) or more")
         overrides["simvenue.replay_speed"] = str(arguments.replay_speed)
@@ -154,31 +156,32 @@ class Supervisor:
     async def run(self, *, for_s: float | None, as_json: bool) -> int:
         """Start, watch, drain, report."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._on_signal)
         await self.poller.open()
         summary: dict[str, Any] = {}
-        failure = ""
+        failure, code = "", 0
         try:
             await self._start_servers()
             await self._start_services()
             await self._watch(for_s)
-        except DependencyError as error:
-            failure = str(error)
+        except (ConfigError, DependencyError) as error:
+            failure, code = str(error), 2 if isinstance(error, ConfigError) else 1
         finally:
             summary = await self._drain(failure)
             await self.poller.close()
         if failure:
-            print(f"tickmesh: {failure}", file=sys.stderr)
+            with contextlib.suppress(OSError):
+                print(f"tickmesh: {failure}", file=sys.stderr)
         if as_json:
-            print(json.dumps(summary), flush=True)
-        return 1 if failure or summary.get("lost") or summary.get("duplicated") else 0
+            self._say(json.dumps(summary))
+        return code or 1 if failure or summary.get("lost") or summary.get("duplicated") else 0
 
     def _on_signal(self) -> None:
         self._signals += 1
         self._stop.set()
         if self._signals == 1:
-            _say("stopping: cancelling open orders and draining (up to 30 s) ...")
+            self._say("stopping: cancelling open orders and draining (up to 30 s) ...")
 
     async def _start_servers(self) -> None:
         local = self.settings.local
@@ -202,7 +205,7 @@ class Supervisor:
                 nice=0 if spec.name == "nats" else local.background_nice,
                 slice_us=local.hot_slice_us if spec.name == "nats" and not local.fused else 0,
             )
-        _say("starting " + ", ".join(spec.name for spec in specs) + " ...")
+        self._say("starting " + ", ".join(spec.name for spec in specs) + " ...")
         await asyncio.gather(*(self._bring_up(spec.name, _SERVER_READY_S) for spec in specs))
 
     async def _start_services(self) -> None:
@@ -222,7 +225,7 @@ class Supervisor:
                 slice_us=local.hot_slice_us if row.hot else 0,
             )
             waiting[row.name] = asyncio.create_task(self._after(row, waiting))
-        _say("starting " + ", ".join(waiting) + " ...")
+        self._say("starting " + ", ".join(waiting) + " ...")
         try:
             await asyncio.gather(*waiting.values())
         except BaseException:
@@ -230,7 +233,7 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(*waiting.values(), return_exceptions=True)
             raise
-        _say(f"dashboard: {self.gateway_url}   logs: {self.data_dir / 'logs'}   stop: Ctrl-C")
+        self._say(f"dashboard: {self.gateway_url}   logs: {self.data_dir / 'logs'}   stop: Ctrl-C")
 
     def _services_of(self, name: str) -> tuple[str, ...]:
         """The services that the process ``name`` holds."""
@@ -256,11 +259,13 @@ class Supervisor:
         if not ready.done():
             ready.cancel()
             raise DependencyError(name, "stopped while starting")
+        if child.broken:
+            raise ConfigError(f"{name}: {child.broken}")
         if not ready.result():
-            why = (
-                child.broken or f"not ready within {timeout_s:g} s; the end of {child.log_path}:\n{child.last_lines()}"
+            raise DependencyError(
+                name,
+                f"{name}: not ready within {timeout_s:g} s; the end of {child.log_path}:\n{child.last_lines()}",
             )
-            raise DependencyError(name, f"{name}: {why}")
 
     async def _watch(self, for_s: float | None) -> None:
         loop = asyncio.get_running_loop()
@@ -289,16 +294,16 @@ class Supervisor:
             for child in self.children.values():
                 child.sample()
                 if child.broken:
-                    raise DependencyError(child.name, f"{child.name}: {child.broken}")
+                    raise ConfigError(f"{child.name}: {child.broken}")
             if self._gauge("replay_held"):
                 await self.poller.post(self.poller.url("simvenue") + "/replay/go")
             _, live = await asyncio.gather(self.poller.poll(), self.poller.get(self.gateway_url + "/api/v1/live"))
             down = [c.name for c in self.children.values() if c.pid is None]
-            print(line.text(live, down), flush=True)
+            self._say(line.text(live, down))
             if self.settings.simvenue.replay and self._gauge("replay_finished"):
                 finished_at = finished_at or loop.time()
                 if loop.time() - finished_at >= _REPLAY_SETTLE_S:
-                    _say("the replay is through")
+                    self._say("the replay is through")
                     return
 
     def _gauge(self, name: str) -> float:
@@ -333,9 +338,13 @@ class Supervisor:
         summary["rss_mb"] = {name: round(child.rss_mb, 1) for name, child in self.children.items()}
         summary["restarts"] = {name: child.restarts for name, child in self.children.items() if child.restarts}
         if not failure:
-            _say(f"drained; state is kept in {self.data_dir}")
+            self._say(f"drained; state is kept in {self.data_dir}")
         return summary
 
-
-def _say(text: str) -> None:
-    print(text, flush=True)
+    def _say(self, text: str) -> None:
+        """Print a line; when nobody reads any more (closed terminal, ended pipe), stop, and drain all the same."""
+        try:
+            print(text, flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            self._stop.set()

@@ -39,11 +39,11 @@ async def wait_for_instruments(
     found: dict[str, Instrument] = {}
     try:
         async with asyncio.timeout(timeout_s):
-            while len(found) < len(symbols):
+            while len(found) < len(set(symbols)):
                 for symbol in symbols:
                     if symbol not in found and (entry := await bucket.get(instrument_key(venue, symbol))):
                         found[symbol] = _decoder.decode(entry.value or b"")
-                if len(found) < len(symbols):
+                if len(found) < len(set(symbols)):
                     await asyncio.sleep(0.1)
     except TimeoutError:
         missing = ", ".join(s for s in symbols if s not in found)

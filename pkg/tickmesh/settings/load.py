@@ -104,7 +104,8 @@ def _sentence(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return _unknown(variable(path), {variable(p): p for p, _ in keys()})
     # The value itself is left out: it may be a secret.
-    message = first["msg"][:1].lower() + first["msg"][1:]
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
     choices = re.fullmatch(r"\^\(([\w|-]+)\)\$|\^([\w-]+)\$", first.get("ctx", {}).get("pattern", ""))
     if choices:
         message = f"it must be {' or '.join((choices[1] or choices[2]).split('|'))}"

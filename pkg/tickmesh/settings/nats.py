@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import SecretStr
 
-from tickmesh.settings.key import Section, key
+from tickmesh.settings.key import Section, address, key
 
 
 class NatsSettings(Section):
-    url: str = key("nats://127.0.0.1:17422", "Where NATS listens; the local supervisor's own server by default.")
+    url: Annotated[str, address("nats", "tls", "ws", "wss")] = key(
+        "nats://127.0.0.1:17422", "Where NATS listens; the local supervisor's own server by default."
+    )
     credentials_file: str = key("", "NATS credentials file; empty means no authentication.")
     token: SecretStr = key(SecretStr(""), "Shared token; empty means none.")
     replicas: int = key(1, "Copies of each stream; 3 in a cluster, 1 on one machine.", ge=1, le=5)

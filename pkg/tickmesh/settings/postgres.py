@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import SecretStr
 
-from tickmesh.settings.key import Section, key
+from tickmesh.settings.key import Section, address, key
 
 
 class PostgresSettings(Section):
-    dsn: SecretStr = key(
+    dsn: Annotated[SecretStr, address("postgresql", "postgres")] = key(
         SecretStr("postgresql://tickmesh@127.0.0.1:17432/tickmesh"),
         "Connection string; secret because it may hold a password.",
     )

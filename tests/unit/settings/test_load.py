@@ -32,6 +32,13 @@ def test_lists_come_as_commas_or_json() -> None:
         ({"TICKMESH_NOPE": "X"}, "TICKMESH_NOPE"),
         ({"TICKMESH_FEED__ADMIN_PORT": "99999999"}, "feed.admin_port"),
         ({"TICKMESH_LOCAL__TRANSPORT": "pigeon"}, "local.transport"),
+        ({"TICKMESH_NATS__URL": "localhost"}, "nats.url (TICKMESH_NATS__URL) is wrong: it must read nats://host:port"),
+        ({"TICKMESH_NATS__URL": "nats://127.0.0.1:99999"}, "nats.url"),
+        ({"TICKMESH_POSTGRES__DSN": "secret-nonsense"}, "postgres.dsn"),
+        ({"TICKMESH_REDIS__URL": "redis://:hunter2-secret@"}, "redis.url"),
+        ({"TICKMESH_VENUE__REST_URL": "ws://127.0.0.1:1"}, "venue.rest_url"),
+        ({"TICKMESH_VENUE__SYMBOLS": ""}, "name at least one symbol"),
+        ({"TICKMESH_VENUE__SYMBOLS": "btcusdt"}, "venue.symbols"),
     ],
 )
 def test_a_wrong_key_or_value_is_named_in_one_sentence(environ, named) -> None:
@@ -39,6 +46,11 @@ def test_a_wrong_key_or_value_is_named_in_one_sentence(environ, named) -> None:
         load(environ)
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_symbol_named_twice_is_followed_once() -> None:
+    assert load({"TICKMESH_VENUE__SYMBOLS": "BTCUSDT,ETHUSDT,BTCUSDT"}).venue.symbols == ["BTCUSDT", "ETHUSDT"]
 
 
 def test_a_wrong_key_in_the_file_is_named(tmp_path) -> None:

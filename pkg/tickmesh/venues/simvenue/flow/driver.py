@@ -2,7 +2,8 @@
 
 In: a capture or the synthetic generator, and the clock. Out: frames on the hub and calls on the exchange. A replay
 starts with the first subscriber of one of its symbols (and, when it is to hold, with ``go``: so that nobody misses its
-beginning), waits for slow consumers instead of dropping, and ends by setting ``finished``. It decides nothing about matching and holds no socket.
+beginning), waits for slow consumers instead of dropping, and ends by setting ``finished``.
+It decides nothing about matching and holds no socket.
 """
 
 from __future__ import annotations
