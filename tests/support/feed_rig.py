@@ -159,6 +159,7 @@ async def running_feed(
         "TICKMESH_VENUE__STREAM_URL": f"ws://{venue}",
         "TICKMESH_FEED__ADMIN_PORT": str(admin_port),
         "TICKMESH_VENUE__SYMBOLS": "BTCUSDT",
+        "TICKMESH_LOCAL__DATA_DIR": (home := tempfile.mkdtemp(prefix="feed-")),
     }
     loaded = load(environ | {f"TICKMESH_{name.upper()}": value for name, value in settings.items()})
     metrics, health = Metrics("feed"), Health()
@@ -182,6 +183,7 @@ async def running_feed(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await admin.stop()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 async def connect(url: str) -> NatsBus:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.02
 _ASK_S = 0.15
-_CANCELS_AFTER_NS = 1_000_000_000
+_HEARD_AFTER_NS = 1_000_000_000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -83,15 +83,16 @@ class Claim:
             return False
         return lease.core.holder not in ("", lease.core.me) or lease.epoch > self._epoch + 1
 
-    def may_cancel(self) -> bool:
-        """Cancels also pass without a lease (the bucket may be away), once we would know of a successor."""
+    def unopposed(self) -> bool:
+        """The weaker fence, for what does less harm done twice than not done (cancels, market data): valid, or lapsed
+        because the bucket is away, for longer than it takes a process that was stopped to hear of its successor."""
         if self.valid():
             return True
         if not self.held.is_set() or self.overtaken:
             return False
         now = self._service.clock.mono_ns()
         self._lapsed_mono_ns = self._lapsed_mono_ns or now
-        return now - self._lapsed_mono_ns > _CANCELS_AFTER_NS
+        return now - self._lapsed_mono_ns > _HEARD_AFTER_NS
 
     # What it does
 

@@ -25,6 +25,7 @@ from tickmesh.observe.admin import json_response
 from tickmesh.services.feed_connection import FeedConnection
 from tickmesh.services.feed_outlet import Outlet
 from tickmesh.services.feed_snapshots import FeedSnapshots
+from tickmesh.services.feed_standby import FeedStandby
 from tickmesh.services.service import Service
 from tickmesh.settings.feed import FeedSettings
 from tickmesh.venues.binance_usdm.codec_market import DepthSnapshot
@@ -45,7 +46,7 @@ async def run(service: Service) -> None:
     try:
         await feed.run()
     finally:
-        feed.close()
+        feed.close_ring()
 
 
 class Feed:
@@ -84,14 +85,31 @@ class Feed:
             queue_trades=self._keys.queue_trades,
             epoch=service.clock.wall_ns(),
         )
+        self._standby = FeedStandby(service, self._outlet, self._begin, self._hot)
 
     async def run(self) -> None:
-        """Connect, follow, drain."""
-        service, settings = self._service, self._service.settings
+        """Connect, follow, drain; publish when it is our turn."""
+        await self._standby.start()
+        try:
+            await self._follow()
+        finally:
+            self.close_ring()
+            await self._standby.stop()
+
+    def _begin(self) -> None:
+        """It is our turn to publish."""
+        settings = self._service.settings
         if settings.local.transport == "shm":
             self._ring = self._outlet.ring = RingWriter(
                 settings.local.data_dir, slots=self._keys.ring_slots, slot_bytes=self._keys.ring_slot_bytes
             )
+
+    def _hot(self) -> bool:
+        """Whether every book is right."""
+        return bool(self._intake.markets) and not any(m.replica.stale for m in self._intake.markets.values())
+
+    async def _follow(self) -> None:
+        service, settings = self._service, self._service.settings
         async with MarketRest(settings.venue.rest_url, timeout_s=self._keys.rest_timeout_s) as rest:
             snapshots = self._snapshots = FeedSnapshots(service, rest, self._on_snapshot)
             instruments = await self._until_stopping(snapshots.instruments())
@@ -108,14 +126,15 @@ class Feed:
             log.info("following %s of %s", ", ".join(instruments), self._venue)
             await self._work_until_stopping(
                 connection.run(),
+                self._standby.run(),
                 self._watch(),
                 snapshots.watch_listing(instruments),
                 *(snapshots.follow(m) for m in self._intake.markets.values()),
             )
         await self._drain()
 
-    def close(self) -> None:
-        """Give back what the operating system lent us."""
+    def close_ring(self) -> None:
+        """Give back what the operating system lent us; a successor on this machine takes the ring over."""
         if self._ring is not None:
             self._outlet.ring = None
             self._ring.close()
@@ -244,7 +263,9 @@ class Feed:
         self._queue_gauge.set(len(self._queue))
 
     async def _drain(self) -> None:
-        """Hand over what is left, for a bounded time."""
+        """Hand over what is left, for a bounded time; a feed that stands by has nothing to say."""
+        if not self._standby.publishing:
+            return
         self._work_off()
         self._outlet.flush()
         loop = asyncio.get_running_loop()
@@ -269,6 +290,8 @@ class Feed:
             for task in tasks:
                 if task.done():
                     task.result()
+            self.close_ring()
+            await self._standby.hand_over()
         finally:
             for pending in (stop, *tasks):
                 pending.cancel()

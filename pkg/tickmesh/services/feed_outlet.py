@@ -4,14 +4,15 @@ In: trades, mark prices and markets whose book changed, in batches. Out: message
 and on the bus. Three classes, in this order: what says that a book is not to be trusted, trades and marks, books.
 Books conflate by symbol: one message per symbol and batch, and while the bus is away or behind they wait as a mark
 on the symbol, not as messages. Trades are never dropped silently: they wait in a bounded queue, and one that has to
-go is counted and reported in an alert. The ring never waits. Decision record 0041.
+go is counted and reported in an alert. The ring never waits. Decision record 0041. While another feed publishes, all
+waits here in the same way, and what was heard from that one is let go (decision record 0133).
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from tickmesh.domain import subjects
@@ -46,7 +47,10 @@ class Outlet:
         self._seq: dict[str, int] = {}
         self._subjects: dict[tuple[Callable[[str, str], str], str], str] = {}
         self._queue_trades = queue_trades
-        self._held: deque[tuple[str, bytes]] = deque()
+        self._held: deque[tuple[str, bytes, int]] = deque()
+        self._floor: dict[str, int] = {}
+        self.permitted: Callable[[], bool] = lambda: True
+        """The fence: whether it is us who publish at this moment."""
         self._held_marks: dict[str, bytes] = {}
         self._dirty: list[Market] = []
         self._owed: dict[str, Market] = {}
@@ -74,7 +78,7 @@ class Outlet:
         if self.ring is not None:
             self._to_ring(subject, payload)
         if self._held or not self._to_bus(subject, payload):
-            self._hold(subject, payload)
+            self._hold(subject, payload, market.replica.trade_id)
         self._trades.value += 1
 
     def mark(self, mark: MarkPrice, mono_ns: int) -> None:
@@ -113,7 +117,7 @@ class Outlet:
         """Hand over what waited for the bus, as far as it takes it."""
         held = self._held
         while held and self._takes():
-            subject, payload = held[0]
+            subject, payload, _ = held[0]
             if not self._to_bus(subject, payload):
                 break
             held.popleft()
@@ -132,6 +136,22 @@ class Outlet:
             self.alert(
                 Severity.CRITICAL, "trades-dropped", f"{count} trades were dropped while the bus did not take them"
             )
+
+    def let_go(self, heard: Mapping[str, int], *, all_of_them: bool = False) -> None:
+        """Forget trades that wait here and that another feed has published: up to ``heard`` of their subject.
+
+        The oldest first, until one that was not heard; or all of them.
+        """
+        held = self._held
+        while held and held[0][2] <= heard.get(held[0][0], -1):
+            held.popleft()
+        if all_of_them:
+            self._held = deque(one for one in held if one[2] > heard.get(one[0], -1))
+        self._held_gauge.set(len(self._held))
+
+    def not_before(self, update_ids: dict[str, int]) -> None:
+        """Publish no book that is older than what another feed has published already, by symbol."""
+        self._floor = update_ids
 
     @property
     def waiting(self) -> int:
@@ -159,6 +179,10 @@ class Outlet:
         """Publish one book; returns whether the bus takes more. What it did not get it is owed: a newer state later."""
         arrived_mono_ns = market.arrived_mono_ns
         replica = market.replica
+        if self._floor:
+            if replica.last_id < self._floor.get(market.symbol, 0) and not replica.stale:
+                return to_bus  # its next change comes here again
+            self._floor.pop(market.symbol, None)
         conflated = replica.pending - 1
         subject = self._subject(subjects.book, market.symbol)
         offset_ns, mono_ns = self._wall_minus_mono_ns, self._mono_ns()
@@ -192,7 +216,7 @@ class Outlet:
 
     def _takes(self) -> bool:
         bus = self._bus
-        return bus.connected and bus.backlog_bytes < _BUS_BACKLOG_BYTES
+        return bus.connected and bus.backlog_bytes < _BUS_BACKLOG_BYTES and self.permitted()
 
     def _to_bus(self, subject: str, payload: bytes) -> bool:
         if not self._takes():
@@ -212,14 +236,14 @@ class Outlet:
                 log.error("%s (feed.ring_slot_bytes); such messages go over NATS only", error)
             self._oversized.value += 1
 
-    def _hold(self, subject: str, payload: bytes) -> None:
+    def _hold(self, subject: str, payload: bytes, trade_id: int) -> None:
         if len(self._held) >= self._queue_trades:
             self._held.popleft()
             self._dropped.value += 1
             if not self._dropped_unreported:
                 log.error("the bus takes nothing and %d trades wait already; the oldest are dropped", len(self._held))
             self._dropped_unreported += 1
-        self._held.append((subject, payload))
+        self._held.append((subject, payload, trade_id))
         self._held_total.value += 1
         self._held_gauge.set(len(self._held))
 

@@ -48,7 +48,7 @@ class StrategyLeases:
     def may_cancel(self, name: str) -> bool:
         """The fence before a cancel."""
         claim = self._claims.get(name)
-        return claim is not None and claim.may_cancel()
+        return claim is not None and claim.unopposed()
 
     @property
     def overtaken(self) -> str:

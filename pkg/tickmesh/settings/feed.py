@@ -7,6 +7,13 @@ from tickmesh.settings.key import Section, key
 
 class FeedSettings(Section):
     admin_port: int = key(17501, "Port of /healthz, /readyz, /startupz, /metrics and /stats.", ge=0, le=65535)
+    group: str = key(
+        "main", "Feeds of one venue and group follow the same symbols; one of them publishes, the others are hot.",
+        pattern="^[A-Za-z0-9_-]+$",
+    )  # fmt: skip
+    lease_ttl_ms: int = key(
+        1500, "How long the publishing feed may be silent before a hot one takes over.", unit="ms", ge=200, le=60_000
+    )
     depth_stream: str = key(
         "depth@0ms", "Depth stream of each symbol; 0ms is the fastest.", pattern="^depth(@(0|100|250|500)ms)?$"
     )
