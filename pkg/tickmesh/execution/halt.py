@@ -32,6 +32,21 @@ class HaltState(msgspec.Struct):
     ctl_seq: int = 0
 
 
+def merge(mine: HaltState, theirs: HaltState) -> HaltState:
+    """The state to begin with, from our file and from what the former writer of the account left.
+
+    Latches are lifted by the stream only: who has read further in it knows better. Else every latch of either holds.
+    """
+    if mine.ctl_seq != theirs.ctl_seq:
+        return max(mine, theirs, key=lambda state: state.ctl_seq)
+    both = dict(theirs.scopes)
+    for scope, latched in mine.scopes.items():
+        other = both.get(scope)
+        if other is None or _HARDNESS[other.state] < _HARDNESS[latched.state]:
+            both[scope] = latched
+    return HaltState(both, mine.ctl_seq)
+
+
 class HaltLatch:
     """The latches of one account's execution. Scopes: ``all``, ``account.A``, ``strategy.S``, ``symbol.X``."""
 

@@ -15,7 +15,7 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TextIO
 
@@ -195,9 +195,12 @@ def _subject(key: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def sole_holder(service: Service, claim: Claim, why_not: str) -> AsyncIterator[Lease | None]:
-    """Wait until ``claim`` is ours; None when the service was told to stop before. Standing by counts as ready."""
-    service.health.require("lease", why_not)
+async def sole_holder(service: Service, claim: Claim, stands_by: Callable[[], None]) -> AsyncIterator[Lease | None]:
+    """Wait until ``claim`` is ours; None when the service was told to stop before.
+
+    ``stands_by`` is called when it is known that somebody else holds it: standing by counts as ready.
+    """
+    service.health.require("lease", "it is not known yet who holds the lease")
     claim.start()
     try:
         stopping = asyncio.ensure_future(service.stopping.wait())
@@ -205,7 +208,9 @@ async def sole_holder(service: Service, claim: Claim, why_not: str) -> AsyncIter
         try:
             await asyncio.wait({settled, stopping}, return_when=asyncio.FIRST_COMPLETED)
             service.health.satisfy("lease")
-            await claim.announce()
+            if claim.settled.is_set() and not claim.held.is_set():
+                stands_by()
+                await claim.announce()
             await asyncio.wait({held, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for waiting in (stopping, settled, held):

@@ -30,11 +30,11 @@ from tickmesh.execution.machine import OrderMachine
 from tickmesh.observe.admin import json_response
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.risk.view import RiskView
+from tickmesh.services.claim import Claim, sole_holder
 from tickmesh.services.execution_breakers import TradingBreakers
 from tickmesh.services.execution_deadman import DeadMan
 from tickmesh.services.execution_halt import HaltKeeper
 from tickmesh.services.execution_journal import STREAM, JournalWriter
-from tickmesh.services.execution_lease import sole_writer
 from tickmesh.services.execution_outside import OUTSIDE, Outside
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
@@ -69,11 +69,22 @@ async def run(service: Service, outside: Outside = OUTSIDE) -> None:
 
     service.admin.add_post("/halt", halt)
     service.health.require("reconciled", "the venue has not been asked yet what is open")
-    settings = service.settings
+    settings, health = service.settings, service.health
+    account = settings.venue.account
     state_dir = Path(settings.execution.state_dir or Path(settings.local.data_dir) / "execution")
-    async with sole_writer(service, state_dir) as lease:
+    claim = Claim(
+        service, f"execution.{account}", state_dir / f"{account}.lock", ttl_ms=settings.execution.lease_ttl_ms
+    )
+
+    def stands_by() -> None:
+        log.info("another execution process is the writer of %s; standing by", account)
+        health.satisfy("reconciled")
+        health.set_started()
+
+    async with sole_holder(service, claim, stands_by) as lease:
         if lease is None:
             return
+        health.require("reconciled", "the venue has not been asked yet what is open")
         instruments = await _unless_stopping(service, _instruments(service))
         if instruments is None:
             return
@@ -104,6 +115,14 @@ async def _unless_stopping(service: Service, work: Coroutine[Any, Any, _T]) -> _
     return None
 
 
+def order_window_ms(recv_window_ms: int, lease_ttl_ms: int) -> int:
+    """How old an order may be at the venue: no older than the time between a writer's last act and a successor's first.
+
+    Not below half a second: then the venue's answer to a slow network would be no (decision 0134).
+    """
+    return min(recv_window_ms, max(500, lease_ttl_ms // 4))
+
+
 class _Desk:
     """Everything one account's execution consists of, wired."""
 
@@ -118,11 +137,13 @@ class _Desk:
         self._epoch = lease.epoch
         self._settle = outside.settle
         self._succeeded = False
+        self._leaving = False
         self._checkpoint_key = f"execution.{venue.account}"
         self.rest = BinanceUsdmRest(
             venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(),
             venue.recv_window_ms, service.clock, timeout_s=own.request_timeout_s, max_connections=own.connections,
             transport=outside.transport,
+            order_window_ms=order_window_ms(venue.recv_window_ms, own.lease_ttl_ms),
         )  # fmt: skip
         self.view = RiskView(venue.account, instruments)
         self.effects = ViewEffects(self.view)
@@ -152,7 +173,8 @@ class _Desk:
             keepalive_s=own.keepalive_s, first_backoff_s=own.stream_backoff_s, connect=outside.connect,
             gate=self.trading.stream,
         )  # fmt: skip
-        self.path.is_writer = self.journal.may_write = self._is_writer
+        self.journal.may_write = self._is_writer
+        self.path.is_writer = lambda: self._is_writer() and not self._leaving
         self._tasks: list[asyncio.Task[None]] = []
         m = service.metrics
         self._stream_gauge = m.gauge("user_stream_connected", "1 while the user stream is connected")
@@ -168,6 +190,7 @@ class _Desk:
         venue, bus = self.service.settings.venue, self.service.bus
         await load_limits(self.service, self.limits)
         self._use_limits()
+        await self.halts.restore(bus)
         self._task(watch_limits(self.service, self.limits, self._use_limits), "limits")
         await self.trading.board.load()
         self._task(self.trading.board.run(), "breakers")
@@ -221,15 +244,34 @@ class _Desk:
                 await asyncio.wait_for(self.service.stopping.wait(), _HOUSEKEEPING_S)
 
     async def stop(self) -> None:
-        """Cancel what is open, wait a bounded time, disarm, flush the journal; a successor's orders are left alone."""
-        self.path.draining = True
-        if not self._succeeded:
+        """Cancel what is open or leave it to a successor, flush the journal; a successor's orders are left alone."""
+        if self._succeeded:
+            self.path.draining = True
+        elif self.service.settings.execution.drain == "hand_over":
+            await self._leave()
+        else:
+            self.path.draining = True
             await self._drain()
         await self.path.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.rest.close()
+
+    async def _leave(self) -> None:
+        """Take no new intent (the stream keeps it), know what became of those that left, leave the orders where they
+        are, under a dead-man switch that was just wound up."""
+        own = self.service.settings.execution
+        self._leaving = True
+        await self.path.answered(own.drain_s / 10)
+        with contextlib.suppress(VenueCallError, TimeoutError):
+            async with asyncio.timeout(own.drain_s / 10):
+                await self.deadman.leave()
+        self.path.flush()
+        if not await self.journal.drain(own.drain_s):
+            log.error("%d journal records could not be stored; the successor asks the venue", self.journal.waiting)
+        await self.halts.share(self.service.bus)
+        log.info("left with %d orders open, for a successor", len(self.ledger.open_of()))
 
     async def _drain(self) -> None:
         own = self.service.settings.execution
@@ -326,6 +368,7 @@ class _Desk:
         self.trading.show()
         with contextlib.suppress(VenueCallError):
             await self.reconciler.set_clock()
+        await self.halts.share(self.service.bus)
         if turns % _WARM_EVERY_TURNS == 0:
             await self._keep_warm()
             await self._save_checkpoint()

@@ -42,6 +42,13 @@ class DeadMan:
                 await self.turn()
             await asyncio.sleep(_LOOK_S)
 
+    async def leave(self) -> None:
+        """A whole countdown from now on where orders are open: the time that a successor has."""
+        for symbol in self._ledger.symbols_with_open():
+            self.armed[symbol] = 0
+        if self._countdown_s:
+            await self.turn()
+
     async def turn(self) -> None:
         """Arm, renew and disarm what is due."""
         now, period_ns = self._clock.mono_ns(), int(self._countdown_s / 3 * 1e9)

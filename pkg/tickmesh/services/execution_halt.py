@@ -2,7 +2,7 @@
 
 It works with NATS away: the latch is in this process and in a file, and the admin endpoint sets it. Commands
 of the CTL stream come twice, live and from the stream; stopping takes effect from whichever is first, resuming
-only from the stream, whose order is certain.
+only from the stream, whose order is certain. A copy in the ``checkpoints`` bucket goes to a successor elsewhere.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from pathlib import Path
 import msgspec
 
 from tickmesh.domain.enums import RiskState
+from tickmesh.domain.errors import DependencyError
 from tickmesh.domain.messages import Control, decode
-from tickmesh.execution.halt import ALL, HaltLatch, HaltState
+from tickmesh.execution.halt import ALL, HaltLatch, HaltState, merge
 from tickmesh.execution.machine import OrderMachine
-from tickmesh.ports import DurableMessage
+from tickmesh.ports import Bus, DurableMessage
 from tickmesh.risk.view import RiskView
 
 log = logging.getLogger(__name__)
+
+_BUCKET = "checkpoints"
 
 
 class HaltKeeper:
@@ -33,8 +36,42 @@ class HaltKeeper:
         self._path = path
         self._view = view
         self._cancel = cancel
+        self._key = f"execution.halt.{account}"
+        self._shared = b""
         self.latch = HaltLatch(account, _load(path))
         self._show()
+
+    async def restore(self, bus: Bus) -> None:
+        """Begin with what the former writer of the account had latched, and with what was commanded since.
+
+        Raises:
+            DependencyError: the bucket or the stream cannot be read; nobody may trade before they were.
+        """
+        entry = await (await bus.kv(_BUCKET)).get(self._key)
+        if entry is not None and entry.value:
+            try:
+                theirs = msgspec.json.decode(entry.value, type=HaltState)
+            except msgspec.MsgspecError as error:
+                log.error("the halts of the former writer cannot be read (%s); the CTL stream has what was said", error)
+            else:
+                self.latch.state = merge(self.latch.state, theirs)
+        async for _, payload, seq in bus.replay("CTL", start_seq=self.latch.state.ctl_seq + 1):
+            control = _decode(payload)
+            if control is not None:
+                self.latch.apply(control, seq)
+        _save(self._path, self.latch.state)
+        self._show()
+
+    async def share(self, bus: Bus) -> None:
+        """Leave what is latched to a successor on another machine; when it fails, tried again at the next call."""
+        picture = msgspec.json.encode(self.latch.state)
+        if picture == self._shared:
+            return
+        try:
+            await (await bus.kv(_BUCKET)).put(self._key, picture)
+            self._shared = picture
+        except DependencyError as error:
+            log.warning("what is halted could not be shared: %s", error)
 
     def on_live(self, subject: str, payload: bytes) -> None:
         """A command as it is published: only those that stop."""

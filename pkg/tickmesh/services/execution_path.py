@@ -61,9 +61,7 @@ class OrderPath:
         self._journal = journal
         self._budget = budget
         self._max_in_flight = service.settings.execution.max_in_flight
-        self._intents = IntentDesk(
-            ledger, pretrade, view, int(service.settings.execution.journal_horizon_s * 1e9)
-        )
+        self._intents = IntentDesk(ledger, pretrade, view, int(service.settings.execution.journal_horizon_s * 1e9))
         self._books: dict[str, bytes] = {}
         self._book_prefix = f"md.book.{service.settings.venue.name}."
         self._answers: dict[str, asyncio.Task[None]] = {}
@@ -426,6 +424,11 @@ class OrderPath:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("background work failed", exc_info=task.exception())
+
+    async def answered(self, timeout_s: float) -> None:
+        """Wait until every placement has its answer, or for so long."""
+        if self._answers:
+            await asyncio.wait(set(self._answers.values()), timeout=timeout_s)
 
     async def close(self) -> None:
         """Stop background work; whatever is unanswered is UNKNOWN at the next start and will be asked for."""

@@ -37,6 +37,11 @@ class ExecutionSettings(Section):
     )
     stream_backoff_s: float = key(1.0, "First wait before the user stream reconnects; doubles to 60 s.", unit="s", gt=0)
     state_dir: str = key("", "Where the halt latch is kept; empty means <local.data_dir>/execution.")
+    drain: str = key(
+        "cancel", "What a stop does with open orders: cancel them, or hand_over, which leaves them to a successor; if "
+        "none comes the dead-man switch cancels them.",
+        pattern="^(cancel|hand_over)$",
+    )  # fmt: skip
     drain_s: float = key(10.0, "How long a drain waits for cancels to be confirmed.", unit="s", gt=0, le=60)
     lease_ttl_ms: int = key(
         3000, "How long the writer of an account may be silent before another machine takes over.",

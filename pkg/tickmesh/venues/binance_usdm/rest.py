@@ -105,7 +105,9 @@ class BinanceUsdmRest:
         timeout_s: float = 5.0,
         max_connections: int = 8,
         transport: Callable[..., HttpClient] = HttpClient,
+        order_window_ms: int = 0,
     ) -> None:
+        """``order_window_ms`` is how old a new order may be when it reaches the venue; 0 as any other request."""
         self.http = transport(base_url, clock, max_connections=max_connections)
         self.usage = Usage()
         self.gate: CallGate = OpenGate()
@@ -116,6 +118,7 @@ class BinanceUsdmRest:
         self._clock = clock
         self._timeout_s = timeout_s
         self._mac = hmac.new(api_secret.encode(), digestmod=hashlib.sha256)
+        self._order_tail = f"&recvWindow={order_window_ms or recv_window_ms}&timestamp=".encode()
         self._tail = f"&recvWindow={recv_window_ms}&timestamp=".encode()
         head = f" HTTP/1.1\r\nHost: {self.http.host_header}\r\nX-MBX-APIKEY: {api_key}\r\n"
         self._after_target = (head + "Content-Length: 0\r\n\r\n").encode()
@@ -309,7 +312,8 @@ class BinanceUsdmRest:
             return b"".join((method, b" ", self._prefix, path, after))
         query = "&".join([f"{name}={_text(value)}" for name, value in parameters.items()]).encode()
         now_ms = self._clock.wall_ns() // 1_000_000 + self.time_offset_ms
-        query = b"".join((query, self._tail if query else self._tail[1:], str(now_ms).encode()))
+        tail = self._order_tail if method == b"POST" and path == b"/fapi/v1/order" else self._tail
+        query = b"".join((query, tail if query else tail[1:], str(now_ms).encode()))
         mac = self._mac.copy()
         mac.update(query)
         signature = mac.hexdigest().encode()
