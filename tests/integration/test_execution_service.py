@@ -185,6 +185,7 @@ async def test_a_writer_that_was_paused_past_its_lease_leaves_the_account_to_its
         await rig.kill("execution", signal.SIGSTOP)
         await rig.start_second()
         try:
+            await rig.writes("execution-2")
             await rig.until(rig.send(rig.intent(behind_ticks=210)), S.SUBMITTED)
             await rig.kill("execution", signal.SIGCONT)
             choose = random.Random(9)
@@ -199,6 +200,48 @@ async def test_a_writer_that_was_paused_past_its_lease_leaves_the_account_to_its
             await rig.settle()
         finally:
             await rig.children["execution-2"].stop()
+
+
+async def test_two_writers_of_one_account_hand_over_with_orders_open_when_told_to(tmp_path: Path) -> None:
+    async with order_rig(tmp_path, execution__drain="hand_over") as rig:
+        resting = [rig.send(rig.intent(behind_ticks=200 + n)) for n in range(5)]
+        for client_id in resting:
+            await rig.until(client_id, S.SUBMITTED)
+        rig.control("halt", "strategy.other")
+        await rig.start_second()
+        try:
+            assert "standing by" in rig.log("execution-2"), "two writers of one account"
+            choose = random.Random(11)
+            writing = asyncio.create_task(burst(rig, 60, choose, every_s=0.02))
+            await asyncio.sleep(0.4)
+            await rig.kill("execution", signal.SIGTERM)
+            await rig.writes("execution-2")
+            await writing
+            assert [rig.state(c) for c in resting] == [S.SUBMITTED] * 5, "a hand-over touched the orders"
+            await accepted_again(rig)
+            refused = rig.send(rig.intent(strategy="other"))
+            assert "halted" in (await rig.until(refused, S.REJECTED)).reason.lower()
+            _, record = await rig.settle()
+            assert len(record["orders"]) > 10
+            assert set(resting) <= {o["clientOrderId"] for o in record["orders"]}
+        finally:
+            await rig.children["execution-2"].stop()
+
+
+async def test_orders_of_an_older_epoch_of_a_strategy_are_refused_and_its_cancels_pass(rig: OrderRig) -> None:
+    old = rig.send(rig.intent(epoch=5, behind_ticks=200))
+    await rig.until(old, S.SUBMITTED)
+    await rig.until(rig.send(rig.intent(epoch=7, behind_ticks=210)), S.SUBMITTED)
+    late = await rig.until(rig.send(rig.intent(epoch=5, behind_ticks=220)), S.REJECTED)
+    assert "successor" in late.reason
+    await rig.until(rig.send(rig.intent(epoch=5, shard=1, behind_ticks=230)), S.SUBMITTED)
+    other = rig.send(rig.intent(epoch=5, strategy="another", behind_ticks=240))
+    await rig.until(other, S.SUBMITTED)
+    await rig.until(rig.send(rig.intent(epoch=0, behind_ticks=250)), S.SUBMITTED)
+    for client_id in (old, other):
+        rig.cancel(client_id)
+        await rig.until(client_id, S.CANCELED)
+    await rig.settle()
 
 
 async def test_what_somebody_else_does_on_the_account_is_adopted_and_left_alone_by_a_drain(rig: OrderRig) -> None:

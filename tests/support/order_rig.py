@@ -98,6 +98,12 @@ class OrderRig:
         }
         await self._start(self._service("execution", "execution-2", environ))
 
+    async def writes(self, name: str, timeout_s: float = 20.0) -> None:
+        """Wait until the execution process ``name`` is the account's writer and ready; a standby is ready as well."""
+        async with asyncio.timeout(timeout_s):
+            while "execution: ready:" not in self.log(name, 100):
+                await asyncio.sleep(0.01)
+
     async def stop(self) -> None:
         for name in ("execution", "feed", "simvenue"):
             if name in self.children:
