@@ -16,6 +16,7 @@ mod queue_model;
 mod replica;
 mod ring;
 mod scan;
+mod signal;
 mod sync;
 mod token_bucket;
 mod twin;
@@ -23,7 +24,7 @@ mod twin;
 use pyo3::prelude::*;
 
 /// Raised with every change that the Python side must know of; see `tickmesh.hotpath.INTERFACE`.
-const INTERFACE: u32 = 7;
+const INTERFACE: u32 = 8;
 
 #[pymodule]
 fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -35,6 +36,7 @@ fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<queue_model::QueueModel>()?;
     module.add_class::<histogram::Histogram>()?;
     module.add_class::<token_bucket::TokenBucket>()?;
+    module.add_class::<signal::LeanSignal>()?;
     module.add_class::<ring::RingWriter>()?;
     module.add_class::<ring::RingReader>()?;
     module.add_class::<ring::Taken>()?;

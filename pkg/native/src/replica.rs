@@ -171,6 +171,17 @@ impl Core {
         [mid, spread, imbalance, microprice, self.flow.value, self.volatility.value]
     }
 
+    /// Imbalance and best prices of what is shown; None when it is stale or a side is empty.
+    #[inline]
+    pub fn leaning(&mut self) -> Option<(f64, i64, i64)> {
+        self.show();
+        if self.stale() {
+            return None;
+        }
+        let (bid, ask) = (self.shown_bids.first()?.0, self.shown_asks.first()?.0);
+        Some((imbalance(&self.shown_bids, &self.shown_asks), bid, ask))
+    }
+
     fn take_conflated(&mut self) -> i64 {
         let conflated = (self.pending - 1).max(0);
         self.pending = 0;

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-INTERFACE = 7
+INTERFACE = 8
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 
@@ -62,6 +62,7 @@ if TYPE_CHECKING or native is None:
     from tickmesh.hotpath.pure.queue_model import QueueModel
     from tickmesh.hotpath.pure.replica import BookReplica
     from tickmesh.hotpath.pure.ring import RingReader, RingWriter
+    from tickmesh.hotpath.pure.signal import LeanSignal
     from tickmesh.hotpath.pure.token_bucket import TokenBucket
 else:
     from tickmesh_native import (
@@ -76,6 +77,7 @@ else:
         BookReplica,
         Histogram,
         L2Book,
+        LeanSignal,
         Market,
         MatchingBook,
         QueueModel,
@@ -99,6 +101,7 @@ __all__ = [
     "BookReplica",
     "Histogram",
     "L2Book",
+    "LeanSignal",
     "Market",
     "MatchingBook",
     "QueueModel",

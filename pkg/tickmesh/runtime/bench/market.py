@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from tickmesh import hotpath
 from tickmesh.hotpath.pure.market import Market as PureMarket
 from tickmesh.hotpath.pure.replica import BookReplica as PureReplica
+from tickmesh.hotpath.pure.signal import LeanSignal as PureLean
 from tickmesh.runtime.bench import rivals
 from tickmesh.runtime.bench.frames import Frames
 from tickmesh.runtime.bench.result import Result, from_ns
@@ -76,6 +77,9 @@ class Half(Protocol):
     @property
     def BookReplica(self) -> Any: ...
 
+    @property
+    def LeanSignal(self) -> Any: ...
+
 
 def half(name: str) -> Half:
     """``pure`` or ``native``; both in one process, whichever the services use.
@@ -94,6 +98,7 @@ def half(name: str) -> Half:
 class _Pure:
     Market = PureMarket
     BookReplica = PureReplica
+    LeanSignal = PureLean
 
 
 class AbsentError(RuntimeError):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tickmesh.domain.errors import ConfigError
-from tickmesh.runtime.bench import hops, loop, market
+from tickmesh.runtime.bench import engine, hops, loop, market
 from tickmesh.runtime.bench.frames import Frames, default_capture, load
 from tickmesh.runtime.bench.result import Outcome, Result, Skipped, ratios, table
 
@@ -54,6 +54,11 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("mix_native", market.mix("native")),
     Benchmark("mix_pure", market.mix("pure")),
     Benchmark("allocations_native", market.allocations_native),
+    *(
+        Benchmark(f"engine_{name}{stage and '_' + stage}", engine.engine(name, stage))
+        for name in ("native", "pure")
+        for stage in engine.STAGES
+    ),
     Benchmark("hop_tcp", hops.hop_tcp, capture=False),
     Benchmark("hop_nats_raw", hops.hop_nats_raw, capture=False),
     Benchmark("hop_nats", hops.hop_nats, capture=False),

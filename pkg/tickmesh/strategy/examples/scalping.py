@@ -11,6 +11,7 @@ from typing import Any
 
 from tickmesh.domain.enums import Side, Urgency
 from tickmesh.domain.messages import BookUpdate
+from tickmesh.hotpath import LeanSignal
 from tickmesh.strategy.interface import MarketData, Position, Signal, Strategy, StrategyConfig, event_ns
 
 
@@ -27,9 +28,15 @@ class Scalping(Strategy):
         self._take_ticks = int(config.number("takeTicks", 30.0, low=1.0))
         self._stop_ticks = int(config.number("stopTicks", 120.0, low=1.0))
         self._max_spread_ticks = int(config.number("maxSpreadTicks", 20.0, low=1.0))
+        self.kernel = LeanSignal(self._lean, self._max_spread_ticks)
         self._max_hold_ns = int(config.number("maxHoldS", 5.0, low=0.01) * 1e9)
         self._position = {s: Position(symbol=s) for s in config.symbols}
         self._since_ns = dict.fromkeys(config.symbols, 0)
+        self._lots: dict[str, tuple[int, int]] = {}
+        self._nothing: dict[str, tuple[Signal, ...]] = {
+            s: tuple(Signal(symbol=s, side=Side.BUY, quote=q, withdraw=True) for q in ("exit", "entry"))
+            for s in config.symbols
+        }
 
     def on_position_update(self, position: Position) -> None:
         """Note the position; the holding time starts when it leaves zero."""
@@ -55,21 +62,30 @@ class Scalping(Strategy):
                 self._since_ns[symbol] = int(since)
 
     def _enter(self, book: BookUpdate) -> list[Signal]:
-        symbol, lean = book.symbol, book.imbalance
-        no_exit = Signal(symbol=symbol, side=Side.BUY, quote="exit", withdraw=True)
-        if abs(lean) < self._lean or book.spread_ticks > self._max_spread_ticks:
-            return [no_exit, Signal(symbol=symbol, side=Side.BUY, quote="entry", withdraw=True)]
-        side = Side.BUY if lean > 0 else Side.SELL
-        touch = book.bids[0][0] if side is Side.BUY else book.asks[0][0]
-        lots = self._config.lots_for(symbol, self._notional, touch)
-        reason = f"imbalance {lean:+.2f}"
+        touch = self.kernel.decide(book.imbalance, book.bids[0][0], book.asks[0][0])
+        return self.entry(book.symbol, touch, self.kernel.lean)
+
+    def entry(self, symbol: str, touch: int, lean: float) -> list[Signal]:
+        """What is wanted while flat, from the kernel's answer: a quote at the touch, or none."""
+        no_exit, no_entry = self._nothing[symbol]
+        if not touch:
+            return [no_exit, no_entry]
+        side, price_ticks = (Side.BUY, touch) if touch > 0 else (Side.SELL, -touch)
         return [
             no_exit,
             Signal(
-                symbol=symbol, side=side, quote="entry", price_ticks=touch, qty_lots=lots, strength=min(1.0, abs(lean)),
-                reason=reason,
+                symbol=symbol, side=side, quote="entry", price_ticks=price_ticks,
+                qty_lots=self._lots_at(symbol, price_ticks), strength=min(1.0, abs(lean)),
+                reason=f"imbalance {lean:+.2f}",
             ),
         ]  # fmt: skip
+
+    def _lots_at(self, symbol: str, price_ticks: int) -> int:
+        """Lots of an entry; kept while the price stands, which it mostly does from one book to the next."""
+        known = self._lots.get(symbol)
+        if known is None or known[0] != price_ticks:
+            known = self._lots[symbol] = (price_ticks, self._config.lots_for(symbol, self._notional, price_ticks))
+        return known[1]
 
     def _exit(self, book: BookUpdate, position: Position) -> list[Signal]:
         symbol, now_ns = book.symbol, event_ns(book)
