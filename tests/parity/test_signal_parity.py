@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.parity.twins import Twins, bits
 
 from tickmesh import hotpath
 from tickmesh.hotpath.pure import signal
-
-sys.path.insert(0, str(Path(__file__).parent))
-from twins import Twins, bits
 
 pytestmark = pytest.mark.skipif(hotpath.native is None, reason=f"no native half: {hotpath.WHY_PURE}")
 ticks = st.integers(1, 2**40)
