@@ -101,6 +101,26 @@ def test_drift_is_repaired_and_said(world: World) -> None:
     eventually(lambda: "Repaired" in world.events("mm"), what="an Event")
 
 
+def test_another_sharding_waits_until_the_old_pods_are_gone(world: World) -> None:
+    world.operator()
+    world.apply(strategy(symbols=["BTCUSDT", "ETHUSDT"], shards=2))
+    for shard in (0, 1):
+        eventually(lambda n=shard: world.get("deployment", f"strategy-mm-{n}"), what=f"shard {shard}")
+    world.apply(strategy(symbols=["BTCUSDT", "ETHUSDT"], shards=1))
+    eventually(lambda: "Resharding" in world.events("mm"), what="an Event")
+    for shard in (0, 1):
+        name = f"strategy-mm-{shard}"
+        found = eventually(
+            lambda n=name: (d := world.get("deployment", n)) and d["metadata"].get("deletionTimestamp") and d,
+            what=f"{name} is being deleted",
+        )
+        assert found["metadata"]["finalizers"] == ["foregroundDeletion"]
+        assert world.get("deployment", "strategy-mm") is None
+        # The garbage collector's part, which no controller plays here: the pods are gone.
+        world.kubectl("patch", "deployment", name, "--type=merge", "-p", '{"metadata":{"finalizers":[]}}')
+    eventually(lambda: world.get("deployment", "strategy-mm"), what="the new Deployment")
+
+
 def test_a_deleted_strategy_goes_only_when_no_order_is_open(world: World) -> None:
     world.operator()
     world.apply(account(), strategy(mode="Live", account="main"))

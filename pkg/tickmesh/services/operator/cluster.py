@@ -16,9 +16,10 @@ from lightkube.codecs import from_dict
 from lightkube.core.exceptions import ApiError
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
+from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.coordination_v1 import Lease
 from lightkube.resources.core_v1 import ConfigMap, Event, Secret
-from lightkube.types import PatchType
+from lightkube.types import CascadeType, PatchType
 
 from tickmesh.domain.errors import TickmeshError
 
@@ -69,6 +70,15 @@ class Cluster:
         self.writes += 1
         try:
             await _told(self._client.patch(_KINDS[kind].Status, name, {"status": status}, patch_type=PatchType.MERGE))
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+
+    async def delete_deployment(self, name: str) -> None:
+        """Delete in the foreground: the object stays until its pods are gone. One that is gone is no error."""
+        self.writes += 1
+        try:
+            await _told(self._client.delete(Deployment, name, cascade=CascadeType.FOREGROUND))
         except ClusterError as error:
             if error.status != 404:
                 raise

@@ -7,6 +7,7 @@ event, a restart at any moment or a second call end in the same state. It writes
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from tickmesh.domain.errors import DependencyError
 from tickmesh.domain.messages import OrderIntent, encode
 from tickmesh.domain.subjects import intent as intent_subject
 from tickmesh.kube import desired, status
-from tickmesh.kube.desired import FINALIZER, Installation
+from tickmesh.kube.desired import FINALIZER, STRATEGY_LABEL, Installation
 from tickmesh.ports import Bus, KeyValue
 from tickmesh.services.operator.cluster import Cluster
 
@@ -60,7 +61,7 @@ class StrategyReconciler:
         self._known = known
         self._installation = installation
         self._leading = leading
-        self._applied: dict[str, tuple[int, str]] = {}
+        self._applied: dict[str, str] = {}
         self._written: dict[str, bytes] = {}
         self._status_at: dict[str, float] = {}
         self._cancelled: dict[str, float] = {}
@@ -124,26 +125,44 @@ class StrategyReconciler:
         """Apply what is not as it should be: the resource changed, or somebody changed a Deployment."""
         name = strategy["metadata"]["name"]
         wanted = desired.objects(strategy, self._installation, source)
-        key = (strategy["metadata"].get("generation", 0), msgspec.json.encode(wanted).hex()[-64:])
+        if await self._reshard(strategy):
+            return  # the pods of the old sharding trade the same symbols: the new ones wait until those are gone
+        key = hashlib.sha256(msgspec.json.encode(wanted)).hexdigest()
         drifted = [
             n
             for n in desired.deployment_names(strategy)
             if (have := self._known.deployments.get(n)) is None or _drifted(have, wanted)
         ]
-        if self._applied.get(name) == key and not drifted:
+        before = self._applied.get(name)
+        if before == key and not drifted:
             return
-        first = name not in self._applied
         for manifest in wanted:
             await self._cluster.apply(manifest)
         self.applies += 1
         self._applied[name] = key
-        if drifted and not first:
+        if before == key:
             words = f"{', '.join(drifted)} was changed or removed by somebody else; put back"
             await self._cluster.event(strategy, "Strategy", "Repaired", words)
-        elif not drifted:
-            await self._cluster.event(strategy, "Strategy", "Applied", "the pods follow the changed resource")
-        else:
+        elif drifted and before is None:
             await self._cluster.event(strategy, "Strategy", "Created", f"{', '.join(drifted)} applied")
+        elif drifted:
+            await self._cluster.event(strategy, "Strategy", "Applied", "its pods are rolled to the changed resource")
+
+    async def _reshard(self, strategy: Manifest) -> bool:
+        """Delete Deployments of another sharding; True while one of them, or a pod of it, is still there."""
+        name, names = strategy["metadata"]["name"], desired.deployment_names(strategy)
+        obsolete = [
+            d
+            for n, d in self._known.deployments.items()
+            if d["metadata"].get("labels", {}).get(STRATEGY_LABEL) == name and n not in names
+        ]
+        for deployment in obsolete:
+            if not deployment["metadata"].get("deletionTimestamp"):
+                await self._cluster.delete_deployment(deployment["metadata"]["name"])
+        if obsolete:
+            gone = ", ".join(sorted(d["metadata"]["name"] for d in obsolete))
+            await self._cluster.event(strategy, "Strategy", "Resharding", f"waiting until the pods of {gone} are gone")
+        return bool(obsolete)
 
     async def _publish(self, strategy: Manifest) -> None:
         """Write the hot part to the bucket, where the running pods follow it."""
