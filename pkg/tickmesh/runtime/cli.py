@@ -64,9 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true", help="the last line printed is the results as JSON")
     bench.add_argument("--only", metavar="NAME,...", help="only these benchmarks")
     bench.add_argument("--data", metavar="FILE", help="a market data capture (default: the one in ../shared/data)")
-    from tickmesh.runtime.simulation.arguments import add_arguments as simulate_arguments
-
-    simulate_arguments(commands.add_parser("simulate", help="play seeds of failure against the real order path"))
+    _add_proofs(commands)
     commands.add_parser("version", help="print the version and which half of the hot path is in use")
     return parser
 
@@ -87,6 +85,27 @@ def _add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         command.add_argument("--url", help="gateway to ask (default: the configured one)")
         if name == "resume":
             command.add_argument("--confirm", metavar="WORD", help="second step: the word that the first step printed")
+
+
+def _add_proofs(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("replay", help="rebuild the order state from its journal; step through an incident")
+    command.add_argument("journal", metavar="JOURNAL", help="nats://HOST:PORT, a data directory, or a saved file")
+    command.add_argument("--account", default="", help="whose (default: the configured one)")
+    command.add_argument("--from-seq", type=int, default=1, metavar="N", help="first line of ORDERS")
+    command.add_argument("--until-seq", type=int, default=0, metavar="N", help="last line of ORDERS (default: all)")
+    command.add_argument("--order", default="", metavar="ID", help="show only what concerns this client order id")
+    command.add_argument("--step", action="store_true", help="one line at a time; Enter goes on, q ends")
+    command.add_argument("--show", action="store_true", help="print what every line changed")
+    command.add_argument("--save", metavar="FILE", help="also write the lines to a file that can be replayed")
+    command.add_argument("--json", action="store_true", help="the last line printed is the whole state as JSON")
+    command = commands.add_parser("simulate", help="play seeds of failure against the real order path")
+    command.add_argument("--seeds", type=int, default=100, metavar="N", help="how many (default 100)")
+    command.add_argument("--first-seed", type=int, default=0, metavar="N", help="the first of them (default 0)")
+    command.add_argument("--seed", type=int, metavar="N", help="only this one, with its trace")
+    command.add_argument("--steps", type=int, default=0, metavar="M", help="with --seed: stop after so many steps")
+    command.add_argument("--only", default="", metavar="3,7", help="with --seed: only these faults of its plan")
+    command.add_argument("--jobs", type=int, default=0, metavar="N", help="processes (default: one a processor)")
+    command.add_argument("--json", action="store_true", help="the last line printed is the result as JSON")
 
 
 def _add_risk_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -166,6 +185,10 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         from tickmesh.runtime.bench.suite import main as bench
 
         return bench(arguments)
+    if arguments.command == "replay":
+        from tickmesh.runtime.replay_command import run as replay
+
+        return replay(arguments)
     if arguments.command == "simulate":
         from tickmesh.runtime.simulation.command import main as simulate
 

@@ -24,6 +24,7 @@ from tickmesh.domain.errors import DependencyError, MalformedFrameError, NotFini
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import Alert, FillEvent, MarkPrice, OrderEvent, decode, encode
 from tickmesh.engine.effects import ViewEffects
+from tickmesh.engine.replay import picture_of
 from tickmesh.execution.checkpoint import Checkpoint, CheckpointKeeper
 from tickmesh.execution.ledger import OrderLedger, Record
 from tickmesh.execution.machine import OrderMachine
@@ -67,7 +68,13 @@ async def run(service: Service, outside: Outside = OUTSIDE) -> None:
         desk[0].halt_now(request.query.get("reason", "halted by hand"), "admin endpoint")
         return json_response({"halted": service.settings.venue.account})
 
+    async def state(_: web.Request) -> web.StreamResponse:
+        if not desk:
+            return json_response({"error": "the execution service is still starting"}, status=503)
+        return json_response(desk[0].state())
+
     service.admin.add_post("/halt", halt)
+    service.admin.add_get("/state", state)
     service.health.require("reconciled", "the venue has not been asked yet what is open")
     settings, health = service.settings, service.health
     account = settings.venue.account
@@ -138,6 +145,7 @@ class _Desk:
         self._settle = outside.settle
         self._succeeded = False
         self._leaving = False
+        self._read_from_seq = 1
         self._checkpoint_key = f"execution.{venue.account}"
         self.rest = BinanceUsdmRest(
             venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(),
@@ -182,6 +190,16 @@ class _Desk:
         self._open = m.gauge("orders_open", "orders that may still trade")
         self._fills = m.counter("fills_total", "executions of ours")
         self._anomalies = m.counter("anomalies_total", "inputs that did not fit")
+
+    def state(self) -> dict[str, object]:
+        """What ``tickmesh replay`` rebuilds: equal hashes mean equal state once nothing waits for the journal."""
+        picture = picture_of(self.ledger)
+        return {
+            "account": picture.account, "hash": picture.hash, "orders": len(picture.orders), "open": picture.open,
+            "positions": picture.positions, "from_seq": self._read_from_seq, "last_seq": self.journal.last_seq,
+            "waiting": self.journal.waiting,
+            "halted": {scope: latched.state.value for scope, latched in self.halts.latch.state.scopes.items()},
+        }  # fmt: skip
 
     # Start and end.
 
@@ -313,6 +331,7 @@ class _Desk:
         """Read the journal; returns the wall times of its newest and oldest line."""
         account = self.service.settings.venue.account
         self._saved = start = await self._load_checkpoint()
+        self._read_from_seq = start.seq
         self.checkpoints = CheckpointKeeper(self.service.settings.execution.journal_horizon_s, start)
         self.ledger.known_trades_below = dict(start.trades)
         self.ledger.last_trade_id.update(start.trades)

@@ -24,6 +24,7 @@ from tickmesh.domain import subjects
 from tickmesh.domain.client_order_id import is_ours
 from tickmesh.domain.enums import IntentAction, OrderState, OrderType, Side, TimeInForce, Urgency
 from tickmesh.domain.messages import BookUpdate, Control, MarkPrice, OrderIntent, encode
+from tickmesh.engine.replay import Replay
 from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
 from tickmesh.runtime.simulation.nats import NatsServer, SimBus
@@ -79,6 +80,15 @@ class _Routes:
 
     add_post = add_delete = add_get
 
+    def ask(self, route: str) -> Any:
+        """The JSON that a route answers; it may not wait for anything."""
+        answer = self.routes[route](None)
+        try:
+            answer.send(None)
+        except StopIteration as done:
+            return msgspec.json.decode(done.value.body)
+        raise RuntimeError(f"{route} waited")
+
 
 def base_settings() -> Settings:
     """The service's own defaults, with waits that suit a run of a minute."""
@@ -116,6 +126,7 @@ class Drama:
         self.links: dict[str, Link] = {}
         self.buses: dict[str, SimBus] = {}
         self.healths: dict[str, Health] = {}
+        self.routes: dict[str, _Routes] = {}
         self.machines = {name: Machine(self.world, name) for name in self._machines()}
         self._lives: Counter[str] = Counter()
         self._intents = 0
@@ -174,6 +185,7 @@ class Drama:
             name = "alive-again" if problems[0].startswith("nobody") else "ours-equals-the-venue"
             raise InvariantError(name, "; ".join(problems[:6]))
         self._check_alive()
+        self._check_replay()
 
     def _prepare(self) -> None:
         for symbol, instrument in self.instruments.items():
@@ -286,11 +298,11 @@ class Drama:
                 old_link.stream_loss, old_link.stream_late, old_link.stream_repeat,
             )  # fmt: skip
         self.links[name], self.buses[name], self.current[name] = link, bus, process
-        self.healths[name] = Health()
+        self.healths[name], self.routes[name] = Health(), _Routes()
         local = self.settings.local.model_copy(update={"data_dir": str(self.home / name)})
         settings = self.settings.model_copy(update={"local": local})
         service = Service("execution", settings, bus, machine, Metrics("execution"), self.healths[name],
-                          _Routes())  # type: ignore[arg-type]  # fmt: skip
+                          self.routes[name])  # type: ignore[arg-type]  # fmt: skip
         outside = Outside(client_factory(link), connect_factory(link), lambda: None)
         process.exited = partial(self._on_exit, name)
         self.watch.started_ns[id(process)] = self.world.now_ns
@@ -522,6 +534,21 @@ class Drama:
             if client_id not in ours.orders and client_id in self.watch.sent:
                 problems.append(f"{client_id} of {intent.intent_id} was sent and is not journaled")
         return problems
+
+    def _check_replay(self) -> None:
+        """The journal alone rebuilds the state that the running service shows."""
+        writer = self.server.lease_writer
+        if writer is None:
+            return
+        self.world.run(self.world.now_ns + 2 * S)
+        live = self.routes[writer.name].ask("GET /state")
+        replay = Replay(ACCOUNT, VENUE)
+        for line in self.server.streams["ORDERS"]:
+            if line.seq >= live["from_seq"]:
+                replay.apply(line.subject, line.data, line.seq)
+        picture = replay.picture()
+        if live["waiting"] == 0 and picture.hash != live["hash"]:
+            raise InvariantError("journal-rebuilds-state", f"live {live}, replayed {picture}")
 
     def _check_alive(self) -> None:
         """A new order goes through: nothing is stuck closed."""

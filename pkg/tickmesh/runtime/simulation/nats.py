@@ -207,7 +207,7 @@ class SimBus:
         self.heard: Callable[[str, bytes, int], None] = lambda _subject, _data, _seq: None
         self._last_up_ns = 0
         self._last_down_ns = 0
-        self._buffer: list[Callable[[], None]] = []
+        self._buffer: list[tuple[bool, Callable[[], None]]] = []
         self._inboxes: dict[str, deque[SimMessage]] = defaultdict(deque)
         self._arrived: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -231,18 +231,22 @@ class SimBus:
         self.cut = False
         waiting, self._buffer = self._buffer, []
         lost = self.world.random.randrange(len(waiting) + 1) if waiting and self.world.random.random() < 0.5 else 0
-        for action in waiting[lost:]:
-            self.send(action)
+        for number, (kept, action) in enumerate(waiting):
+            if kept or number >= lost:
+                self.send(action, kept=kept)
         self.world.after(0.01, self.server.pump)
 
     # Towards the server, in order.
 
-    def send(self, action: Callable[[], None]) -> None:
-        """Carry out ``action`` at the server after a delay, in order; buffered while the network is away."""
+    def send(self, action: Callable[[], None], *, kept: bool = False) -> None:
+        """Carry out ``action`` at the server after a delay, in order; buffered while the network is away.
+
+        What is ``kept`` is never lost: the client repeats its subscriptions on every new connection.
+        """
         if not self.process.alive:
             return
         if self.cut or not self.server.up:
-            self._buffer.append(action)
+            self._buffer.append((kept, action))
             return
         random = self.world.random
         delay_ns = int(random.uniform(0.05, 0.6) * MS) if random.random() < 0.98 else int(random.uniform(1, 80) * MS)
@@ -250,7 +254,7 @@ class SimBus:
 
         def arrive() -> None:
             if self.cut or not self.server.up:
-                self._buffer.append(action)
+                self._buffer.append((kept, action))
             else:
                 action()
 
@@ -320,7 +324,7 @@ class SimBus:
 
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> _Undo:
         entry = (subject, self, handler)
-        self.send(lambda: self.server.subscribers.append(entry))
+        self.send(lambda: self.server.subscribers.append(entry), kept=True)
         return _Undo(lambda: self.send(lambda: void(entry in self.server.subscribers
                                                     and self.server.subscribers.remove(entry))))  # fmt: skip
 
@@ -338,7 +342,7 @@ class SimBus:
                 found.pullers.append(self)
             self.server.pump()
 
-        self.send(open_consumer)
+        self.send(open_consumer, kept=True)
 
         async def run() -> None:
             inbox, arrived = self._inboxes[durable], self._arrived[durable]
@@ -456,7 +460,7 @@ class SimKeyValue:
                     bus.arrive(tell, entry)
 
         seen = 0
-        self._bus.send(open_watch)
+        self._bus.send(open_watch, kept=True)
         while True:
             while queue:
                 entry = queue.popleft()
@@ -470,7 +474,7 @@ class SimKeyValue:
             except TimeoutError:
                 # As the real watch after missed heartbeats: made again, old values are told once more and skipped.
                 server.watchers[:] = [w for w in server.watchers if w[3] is not tell]
-                self._bus.send(open_watch)
+                self._bus.send(open_watch, kept=True)
 
 
 def void(_: object) -> None:

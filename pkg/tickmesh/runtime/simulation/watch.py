@@ -14,7 +14,7 @@ from tickmesh.domain.enums import OrderState, Side
 from tickmesh.domain.messages import Control, FillEvent, OrderEvent, OrderIntent, decode
 from tickmesh.runtime.simulation.nats import Line, NatsServer
 from tickmesh.runtime.simulation.venue import SimVenue
-from tickmesh.runtime.simulation.world import InvariantError, Process, World
+from tickmesh.runtime.simulation.world import Process, World
 from tickmesh.venues.simvenue.exchange.types import OrderRecord
 
 _PLACE = b"POST /fapi/v1/order?"
@@ -58,20 +58,21 @@ class Watch:
         self.world.note(f"{process.name}#{process.life} sends order {client_id}")
         intent = self.intents.get(client_id)
         if intent is None:
-            raise InvariantError("no-order-without-intent", f"{client_id} was sent and nobody asked for it")
+            self.world.fail("no-order-without-intent", f"{client_id} was sent and nobody asked for it")
+            return
         if self.sent[client_id] > 1:
-            raise InvariantError("sent-once", f"{client_id} was sent {self.sent[client_id]} times")
+            self.world.fail("sent-once", f"{client_id} was sent {self.sent[client_id]} times")
         writer = self.server.lease_writer
         if writer is not process:
             holder = f"{writer.name}#{writer.life}" if writer else "nobody"
-            raise InvariantError("fenced-sends-nothing", f"{process.name}#{process.life} sent {client_id} while "
+            self.world.fail("fenced-sends-nothing", f"{process.name}#{process.life} sent {client_id} while "
                                                          f"{holder} holds the lease")  # fmt: skip
         for scope in self._heard.get(process.machine.name, ()):
             if _covers(scope, intent):
-                raise InvariantError("halted-sends-nothing", f"{client_id} was sent though {scope} is halted")
+                self.world.fail("halted-sends-nothing", f"{client_id} was sent though {scope} is halted")
         for scope in self._halted_before(self.started_ns.get(id(process), 0)):
             if _covers(scope, intent):
-                raise InvariantError(
+                self.world.fail(
                     "halted-sends-nothing", f"{client_id} was sent though {scope} was halted while we were away"
                 )
 
@@ -110,11 +111,14 @@ class Watch:
             return
         self.world.note(f"venue: accepted {client_id} {order.side.name} {order.lots} {order.symbol}: {order.status}")
         if client_id in self.venue_orders:
-            raise InvariantError("one-order-per-intent", f"{client_id} is two orders at the venue")
+            self.world.fail("one-order-per-intent", f"{client_id} is two orders at the venue")
         self.venue_orders[client_id] = order
-        intent = self.intents[client_id]
+        intent = self.intents.get(client_id)
+        if intent is None:
+            self.world.fail("no-order-without-intent", f"{client_id} is at the venue and nobody asked for it")
+            return
         if (order.symbol, order.side, order.lots) != (intent.symbol, intent.side, intent.qty_lots):
-            raise InvariantError("as-intended", f"{client_id} is not the order that was asked for")
+            self.world.fail("as-intended", f"{client_id} is not the order that was asked for")
         self.check_exposure(order.symbol)
 
     def check_exposure(self, symbol: str) -> None:
@@ -127,7 +131,7 @@ class Watch:
             )
             worst = held * side + open_lots
             if open_lots and worst > self.limit_lots[symbol] + self.slack_lots[symbol]:
-                raise InvariantError(
+                self.world.fail(
                     "limits-hold", f"{symbol} {side.name}: {held} lots held and {open_lots} open, "
                                    f"{self.limit_lots[symbol]} allowed")  # fmt: skip
 
@@ -142,10 +146,10 @@ class Watch:
             key = (fill.symbol, fill.trade_id)
             self.world.note(f"journal {line.seq}: fill {key} of {fill.client_order_id} {fill.qty_lots}")
             if key in self._fills:
-                raise InvariantError("fill-once", f"fill {key} is journaled twice")
+                self.world.fail("fill-once", f"fill {key} is journaled twice")
             self._fills.add(key)
             if not any(t.trade_id == fill.trade_id and t.symbol == fill.symbol for t in self.venue.trades()):
-                raise InvariantError("no-invented-fill", f"fill {key} is unknown to the venue")
+                self.world.fail("no-invented-fill", f"fill {key} is unknown to the venue")
             return
         event = decode(OrderEvent, line.data)
         self.world.note(
@@ -155,7 +159,7 @@ class Watch:
         truth = self.venue_orders.get(event.client_order_id)
         gone = event.state in (OrderState.REJECTED, OrderState.EXPIRED) and not event.venue_order_id
         if gone and truth is not None and not event.anomaly:
-            raise InvariantError(
+            self.world.fail(
                 "unknown-is-not-rejected",
                 f"{event.client_order_id} is called {event.state} ({event.reason}) and is {truth.status} at the venue",
             )

@@ -120,7 +120,7 @@ class Process:
         for undo in self.on_death:
             undo()
         self._unwind()
-        self.world.note(f"{self.name}#{self.life} ended: {error!r}")
+        self.world.note(f"{self.name}#{self.life} ended: {type(error).__name__}")
         self.exited(error)
 
     def _on_error(self, context: dict[str, Any]) -> None:
@@ -150,6 +150,7 @@ class World:
         self.crashed_callbacks: list[tuple[str, BaseException]] = []
         self.trace: deque[str] = deque(maxlen=None if keep_trace else _TRACE_KEPT)
         self.steps = 0
+        self.broken: InvariantError | None = None
         self.after_step: Callable[[], None] = lambda: None
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._numbers = 0
@@ -160,6 +161,11 @@ class World:
         text = f"{(self.now_ns - 1000 * S) / S:11.6f}  {line}"
         self._hash.update(text.encode())
         self.trace.append(text)
+
+    def fail(self, name: str, detail: str) -> None:
+        """A promise is broken. The run ends after this step: raised here, a service might swallow it."""
+        if self.broken is None:
+            self.broken = InvariantError(name, detail)
 
     @property
     def fingerprint(self) -> str:
@@ -231,6 +237,8 @@ class World:
     def _done(self) -> bool:
         self.steps += 1
         self.after_step()
+        if self.broken is not None:
+            raise self.broken
         if self.crashed_callbacks:
             name, error = self.crashed_callbacks[0]
             raise InvariantError("no-unhandled-error", f"{name}: {type(error).__name__}: {error}") from error

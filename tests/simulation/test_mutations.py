@@ -1,0 +1,243 @@
+"""The simulation can fail: each mutation takes one safeguard out of the product, and a promise is seen to break.
+
+Every mutation is a change that somebody could make; most of them are a pain cited from another system.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from tickmesh.domain.enums import OrderState
+from tickmesh.engine.effects import ViewEffects
+from tickmesh.engine.intake import IntentDesk
+from tickmesh.execution.halt import HaltLatch
+from tickmesh.execution.ledger import OrderLedger
+from tickmesh.execution.machine import OrderMachine
+from tickmesh.risk import checks
+from tickmesh.risk.pretrade import PreTrade
+from tickmesh.runtime.simulation.drama import Outcome, play
+from tickmesh.runtime.simulation.plan import draw
+from tickmesh.services.execution import _Desk
+from tickmesh.services.execution_path import OrderPath
+from tickmesh.services.execution_reconcile import Reconciler
+from tickmesh.venues.binance_usdm.codec_trading import Outcome as CallOutcome
+from tickmesh.venues.binance_usdm.codec_trading import VenueCallError
+
+SEEDS = 60
+Patch = pytest.MonkeyPatch
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> object:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def timeout_is_a_rejection(patch: Patch) -> None:
+    """nautilus_trader#4152, #4215: an ambiguous submit becomes a reject while the order is live."""
+    real = OrderPath._failed
+
+    def failed(self: OrderPath, order: OrderMachine, error: VenueCallError) -> None:
+        real(self, order, VenueCallError(CallOutcome.REJECTED, error.message, code=error.code or -1))
+
+    patch.setattr(OrderPath, "_failed", failed)
+
+
+def sent_again_under_another_id(patch: Patch) -> None:
+    """hummingbot#493, #601: a timeout is taken for a failure, and the order is placed once more."""
+    real = OrderPath._failed
+
+    def failed(self: OrderPath, order: OrderMachine, error: VenueCallError) -> None:
+        real(self, order, error)
+        if error.outcome is CallOutcome.UNKNOWN:
+            quantity = self._instruments[order.symbol].qty(order.qty_lots)
+            again = {"symbol": order.symbol, "side": order.side.name, "type": "MARKET", "quantity": quantity}
+            self._rest.place_now({**again, "newClientOrderId": "tm-" + "a" * 24})
+
+    patch.setattr(OrderPath, "_failed", failed)
+
+
+def intents_are_not_deduplicated(patch: Patch) -> None:
+    """JetStream's window is trusted instead of our own memory."""
+    patch.setattr(OrderLedger, "seen", lambda self, intent_id: False)
+    real = IntentDesk.known
+
+    def known(self: IntentDesk, intent: Any, now_ns: int) -> Any:
+        found = self._ledger.orders.get(intent.intent_id)
+        return real(self, intent, now_ns) if found is not None else None
+
+    patch.setattr(IntentDesk, "known", known)
+    _without(patch, checks.duplicate)
+
+
+def old_intents_are_sent(patch: Patch) -> None:
+    """After a restart an intent from before it is judged like a fresh one, for ever."""
+    real = IntentDesk.judge
+
+    def judge(self: IntentDesk, intent: Any, now_ns: int, *rest: Any, **keys: Any) -> Any:
+        return real(self, msgspec.structs.replace(intent, ttl_ns=10**15), now_ns, *rest, **keys)
+
+    patch.setattr(IntentDesk, "judge", judge)
+    patch.setattr(OrderPath, "ready_from", lambda self, now_ns: None)
+    patch.setattr(Reconciler, "_orders_since", _nothing)
+
+
+def no_fence(patch: Patch) -> None:
+    """A process that was paused past its lease goes on."""
+    patch.setattr(_Desk, "_is_writer", lambda self: True)
+
+
+def fills_are_not_deduplicated(patch: Patch) -> None:
+    """The stream and the trade list both count."""
+    patch.setattr(OrderLedger, "knows_trade", lambda self, symbol, trade_id: False)
+
+
+def missed_fills_are_not_fetched(patch: Patch) -> None:
+    """ccxt#22719, Lean.IB#249: what traded during a disconnect is never heard of."""
+    patch.setattr(Reconciler, "_trades", _nothing)
+
+
+def one_not_found_is_proof(patch: Patch) -> None:
+    """The first "order does not exist" turns UNKNOWN into REJECTED."""
+
+    async def resolve(self: Reconciler, order: OrderMachine) -> None:
+        while order.state is OrderState.UNKNOWN:
+            await asyncio.sleep(0.02)
+            try:
+                self._take(await self._rest.query(order.symbol, order.client_order_id))
+            except VenueCallError as error:
+                if error.code == -2013:
+                    self._ledger.advance(order, OrderState.REJECTED, self._clock.wall_ns(), "not found", -2013)
+
+    patch.setattr(Reconciler, "_resolve", resolve)
+
+
+def phantom_cancel_is_believed(patch: Patch) -> None:
+    """nautilus_trader PR#4288: -2011 is taken for "it is cancelled"."""
+
+    async def once(self: OrderPath, symbol: str, client_id: str) -> None:
+        try:
+            await self._rest.cancel(symbol, client_id)
+        except VenueCallError as error:
+            if error.code != -2011:
+                raise
+        order = self._ledger.orders[client_id]
+        order._final, order._final_ms = OrderState.CANCELED, 0
+        self._ledger._after(order, order._settle(order.visible), self._clock.wall_ns())
+        self.flush()
+
+    patch.setattr(OrderPath, "_cancel_once", once)
+
+
+def halts_are_ignored(patch: Patch) -> None:
+    """The halt is latched and nobody looks at it."""
+    _without(patch, checks.halt_state)
+
+
+def halts_are_forgotten(patch: Patch) -> None:
+    """A resume of one scope lifts all."""
+    real = HaltLatch.apply
+
+    def apply(self: HaltLatch, control: Any, ctl_seq: int = 0) -> bool:
+        changed = real(self, control, ctl_seq)
+        self.state.scopes.clear()
+        return changed
+
+    patch.setattr(HaltLatch, "apply", apply)
+
+
+def unknown_reserves_nothing(patch: Patch) -> None:
+    """Exposure is given back when the venue does not answer."""
+    real = ViewEffects.on_step
+
+    def on_step(self: ViewEffects, order: OrderMachine, step: Any) -> None:
+        real(self, order, step)
+        if step.state is OrderState.UNKNOWN:
+            self._view.release(order.client_order_id)
+
+    patch.setattr(ViewEffects, "on_step", on_step)
+    _without(patch, checks.unknown)
+
+
+def position_limit_is_not_checked(patch: Patch) -> None:
+    _without(patch, checks.position)
+
+
+def nothing_is_reconciled_at_the_start(patch: Patch) -> None:
+    """nautilus_trader#3104, #5000: positions and orders do not survive a restart."""
+    patch.setattr(Reconciler, "start", _nothing)
+
+
+def sent_orders_are_not_looked_for(patch: Patch) -> None:
+    """What a former life sent and did not live to journal is not adopted; its intent is then judged anew."""
+    patch.setattr(Reconciler, "_orders_since", _nothing)
+    patch.setattr(Reconciler, "sweep", _nothing)
+
+
+def canceled_takes_no_more_fills(patch: Patch) -> None:
+    """A fill after a local end is refused."""
+    real = OrderLedger.on_trade
+
+    def on_trade(self: OrderLedger, trade: Any, order: OrderMachine, now_ns: int) -> bool:
+        return False if order.state.terminal else real(self, trade, order, now_ns)
+
+    patch.setattr(OrderLedger, "on_trade", on_trade)
+
+
+def cancel_is_asked_once(patch: Patch) -> None:
+    """A cancel that is not answered is not repeated."""
+
+    async def cancel(self: OrderPath, order: OrderMachine) -> None:
+        try:
+            await self._cancel_once(order.symbol, order.client_order_id)
+        except VenueCallError:
+            return
+
+    patch.setattr(OrderPath, "_cancel", cancel)
+
+
+MUTATIONS: list[Callable[[Patch], None]] = [
+    timeout_is_a_rejection, sent_again_under_another_id, intents_are_not_deduplicated, no_fence,
+    fills_are_not_deduplicated, missed_fills_are_not_fetched, one_not_found_is_proof, phantom_cancel_is_believed,
+    halts_are_ignored, halts_are_forgotten, unknown_reserves_nothing, position_limit_is_not_checked,
+    nothing_is_reconciled_at_the_start, sent_orders_are_not_looked_for, canceled_takes_no_more_fills,
+    old_intents_are_sent, cancel_is_asked_once,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
+@pytest.mark.timeout(600)
+def test_a_safeguard_that_is_taken_out_is_missed(mutation: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    mutation(monkeypatch)
+    caught = _first_failure()
+    assert caught is not None, f"{SEEDS} seeds did not notice: {mutation.__name__}"
+    print(f"{mutation.__name__}: seed {caught.seed} broke {caught.broken}")
+
+
+def _first_failure() -> Outcome | None:
+    for seed in range(SEEDS):
+        outcome = play(draw(seed))
+        if outcome.broken:
+            return outcome
+    return None
+
+
+def _without(patch: Patch, check: Any) -> None:
+    """Take one pre-trade check out."""
+    real = PreTrade.__init__
+
+    def made(self: PreTrade, *arguments: Any, **keys: Any) -> None:
+        real(self, *arguments, checks=tuple(c for c in checks.CHECKS if c is not check), **keys)
+
+    patch.setattr(PreTrade, "__init__", made)
+
+
+async def _nothing(*_: object, **__: object) -> None:
+    """Instead of something that matters."""
