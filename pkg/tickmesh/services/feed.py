@@ -23,6 +23,7 @@ from tickmesh.domain.messages import MarkPrice
 from tickmesh.hotpath import BookReplica
 from tickmesh.observe.admin import json_response
 from tickmesh.services.feed_connection import FeedConnection
+from tickmesh.services.feed_guards import FeedGuards
 from tickmesh.services.feed_outlet import Outlet
 from tickmesh.services.feed_snapshots import FeedSnapshots
 from tickmesh.services.feed_standby import FeedStandby
@@ -111,6 +112,7 @@ class Feed:
     async def _follow(self) -> None:
         service, settings = self._service, self._service.settings
         async with MarketRest(settings.venue.rest_url, timeout_s=self._keys.rest_timeout_s) as rest:
+            guards = FeedGuards(service, rest)
             snapshots = self._snapshots = FeedSnapshots(service, rest, self._on_snapshot)
             instruments = await self._until_stopping(snapshots.instruments())
             if instruments is None:
@@ -118,7 +120,7 @@ class Feed:
             for instrument in instruments.values():
                 self._intake.add(self._market(instrument))
             connection = self._connection = FeedConnection(
-                self._keys, settings.venue, self._intake, self, service.metrics
+                self._keys, settings.venue, self._intake, self, service.metrics, guards.stream
             )
             gc.collect()
             gc.freeze()  # what start-up made stays; a full collection over it would hold up the market for 20 ms
@@ -127,6 +129,7 @@ class Feed:
             await self._work_until_stopping(
                 connection.run(),
                 self._standby.run(),
+                guards.run(),
                 self._watch(),
                 snapshots.watch_listing(instruments),
                 *(snapshots.follow(m) for m in self._intake.markets.values()),

@@ -14,6 +14,7 @@ import time
 
 from tickmesh.domain.errors import ConfigError
 from tickmesh.observe.metrics import Metrics
+from tickmesh.ports.gate import Gate
 from tickmesh.settings.feed import FeedSettings
 from tickmesh.settings.venue import VenueSettings
 from tickmesh.venues.binance_usdm.codec_market import stream_names
@@ -38,7 +39,13 @@ class FeedConnection:
     """
 
     def __init__(
-        self, keys: FeedSettings, venue: VenueSettings, intake: MarketIntake, receiver: Receiver, metrics: Metrics
+        self,
+        keys: FeedSettings,
+        venue: VenueSettings,
+        intake: MarketIntake,
+        receiver: Receiver,
+        metrics: Metrics,
+        gate: Gate,
     ) -> None:
         most = _MAX_STREAMS // _STREAMS_A_SYMBOL
         if len(venue.symbols) > most:
@@ -48,6 +55,7 @@ class FeedConnection:
             )
         self._keys, self._venue = keys, venue
         self._intake, self._receiver = intake, receiver
+        self._gate = gate
         self._rollovers = metrics.counter("rollovers_total", "connections replaced before the venue cut them off")
         self._failed = metrics.counter("rollovers_failed_total", "replacements that did not work out")
         self.current = self._new(receiver)
@@ -133,6 +141,7 @@ class FeedConnection:
             max_s=keys.reconnect_max_s,
             ping_interval_s=keys.ping_interval_s,
             ping_timeout_s=keys.ping_timeout_s,
+            gate=self._gate,
         )
 
 

@@ -22,6 +22,8 @@ from tickmesh.gateway.guard import Access, is_loopback
 from tickmesh.gateway.record import record_routes
 from tickmesh.gateway.replica import Replica
 from tickmesh.gateway.view import Market, ServiceView
+from tickmesh.risk.breaker import BreakerConfig
+from tickmesh.services.breakers import NATS, BreakerBoard
 from tickmesh.services.instruments import wait_for_instruments
 from tickmesh.services.service import Service
 from tickmesh.store.cache import Cache
@@ -35,6 +37,7 @@ _WATCHED = ("feed", "strategy", "execution", "account", "risk", "recorder", "sim
 _POLL_S = 1.0
 _CATCH_UP_S = 5.0
 _RELOAD_S = 30.0
+_ASIDE = BreakerConfig(failures=5, window_ns=30_000_000_000, open_ns=5_000_000_000, probes=1)
 _NEWEST = 200_000
 """Messages of each stream that a start reads: more than the replica keeps of orders, and a few seconds' work."""
 
@@ -44,10 +47,15 @@ async def run(service: Service) -> None:
     settings = service.settings
     replica, watch = Replica(), Watch()
     access = _access(service)
-    cache = Cache(settings.redis.url.get_secret_value(), timeout_s=settings.redis.timeout_s)
+    board = BreakerBoard(service)
+    board.add("bus-gateway", NATS, target="bus", probe=lambda: service.bus.connected)
+    # The gateway answers without its cache and its history; neither takes it out of service.
+    for_cache = board.gate(board.add("cache-gateway", _ASIDE, target="cache", is_readiness=False))
+    for_history = board.gate(board.add("postgres-gateway", _ASIDE, target="database", is_readiness=False))
+    cache = Cache(settings.redis.url.get_secret_value(), timeout_s=settings.redis.timeout_s, gate=for_cache)
     history = History(
         settings.postgres.dsn.get_secret_value(), cache=cache, pool_size=settings.postgres.pool_size,
-        timeout_s=settings.postgres.timeout_s,
+        timeout_s=settings.postgres.timeout_s, gate=for_history,
     )  # fmt: skip
     api = Api(
         replica,
@@ -71,6 +79,7 @@ async def run(service: Service) -> None:
         asyncio.create_task(_load_instruments(service, replica)),
         asyncio.create_task(_watch_services(service, watch)),
         asyncio.create_task(reader.follow()),
+        asyncio.create_task(board.run()),
     ]
     service.health.set_started()
     try:

@@ -20,6 +20,8 @@ from tickmesh.domain.errors import DependencyError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import Message
 from tickmesh.ports import KeyValue, Subscription
+from tickmesh.risk.breaker import BreakerConfig
+from tickmesh.services.breakers import NATS, BreakerBoard
 from tickmesh.services.instruments import BUCKET, instrument_key
 from tickmesh.services.service import Service
 from tickmesh.settings.recorder import RecorderSettings
@@ -47,6 +49,8 @@ _ACK_WAIT_S = 15.0  # what a killed recorder held comes again after this; twice 
 _LEARN_AGAIN_S = 5.0
 _SAMPLES_PER_WRITE = 5000
 _TICK_S = 0.25
+_POSTGRES = BreakerConfig(failures=5, window_ns=30_000_000_000, open_ns=2_000_000_000, probes=1)
+"""Rows wait in JetStream whether it is open or not, so it may look again soon."""
 _AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
@@ -90,8 +94,11 @@ class Recorder:
         dsn = service.settings.postgres.dsn.get_secret_value()
         timeout_s = service.settings.postgres.timeout_s
         self._dsn = dsn
-        self._first = Writer(dsn, name="recorder-first", timeout_s=timeout_s)
-        self._bulk = Writer(dsn, name="recorder-bulk", timeout_s=timeout_s)
+        self.board = BreakerBoard(service)
+        self.board.add("bus-recorder", NATS, target="bus", probe=lambda: service.bus.connected)
+        gate = self.board.gate(self.board.add("postgres-recorder", _POSTGRES, target="database"))
+        self._first = Writer(dsn, name="recorder-first", timeout_s=timeout_s, gate=gate)
+        self._bulk = Writer(dsn, name="recorder-bulk", timeout_s=timeout_s, gate=gate)
         self._grids = grids
         self.lanes = [self._lane(spec) for spec in LANES]
         self.sampler = Sampler(service.bus, grids.find, grids.learn)
@@ -294,7 +301,7 @@ async def run(service: Service) -> None:
         return
     service.health.satisfy("postgres")
     subscriptions = await recorder.consume()
-    tasks = [asyncio.create_task(recorder.sample()), asyncio.create_task(recorder.upkeep())]
+    tasks = [asyncio.create_task(w) for w in (recorder.sample(), recorder.upkeep(), recorder.board.run())]
     try:
         while not service.stopping.is_set():
             recorder.report()

@@ -17,6 +17,8 @@ from enum import StrEnum
 import redis.asyncio as redis
 from redis.exceptions import RedisError
 
+from tickmesh.ports.gate import Gate, NoGate
+
 log = logging.getLogger(__name__)
 
 Load = Callable[[], Awaitable[bytes]]
@@ -51,7 +53,7 @@ class CacheCounts:
 class Cache:
     """See the module. One per process; ``close`` it."""
 
-    def __init__(self, url: str, *, timeout_s: float = 0.25, pool_size: int = 8) -> None:
+    def __init__(self, url: str, *, timeout_s: float = 0.25, pool_size: int = 8, gate: Gate | None = None) -> None:
         self.counts = CacheCounts()
         self._timeout_s = timeout_s
         self._client: redis.Redis = redis.Redis.from_url(
@@ -63,6 +65,7 @@ class Cache:
             retry_on_timeout=False,
         )
         self._away_until_s = 0.0
+        self._gate: Gate = gate or NoGate()
         self._loading: dict[str, asyncio.Task[bytes]] = {}
 
     @property
@@ -113,16 +116,23 @@ class Cache:
 
     async def _guarded(self, operation: Awaitable[object]) -> object:
         """Await one operation of the cache, or nothing of it."""
-        if not self.up:
+        ticket = self._gate.enter() if self.up else None
+        if ticket is None:
             if asyncio.iscoroutine(operation):
                 operation.close()
             return None
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await operation
+                found = await operation
         except (RedisError, OSError, TimeoutError, ValueError) as error:
             if self.counts.failures == 0:
                 log.warning("the cache does not answer (%s); answers come from their source", error or "timeout")
             self.counts.failures += 1
             self._away_until_s = time.monotonic() + _LEAVE_ALONE_S
+            self._gate.failure(ticket, str(error) or "no answer in time")
             return None
+        except BaseException:
+            self._gate.neutral(ticket)
+            raise
+        self._gate.success(ticket)
+        return found

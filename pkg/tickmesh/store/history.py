@@ -14,6 +14,7 @@ import asyncpg
 import msgspec
 
 from tickmesh.domain.errors import DependencyError
+from tickmesh.ports.gate import Gate, NoGate
 from tickmesh.store.cache import Cache, Kind
 from tickmesh.store.errors import classify
 
@@ -44,13 +45,22 @@ FROM trade_bars WHERE ts >= $1 AND ts < $2 AND venue = $3 AND symbol = $4 ORDER 
 class History:
     """Reads with a small pool of its own, opened at the first question."""
 
-    def __init__(self, dsn: str, *, cache: Cache | None = None, pool_size: int = 2, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        cache: Cache | None = None,
+        pool_size: int = 2,
+        timeout_s: float = 5.0,
+        gate: Gate | None = None,
+    ) -> None:
         self._dsn = dsn
         self._cache = cache
         self._pool_size = pool_size
         self._timeout_s = timeout_s
         self._pool: asyncpg.Pool | None = None
         self._opening = asyncio.Lock()
+        self._gate: Gate = gate or NoGate()
 
     async def fills(self, since_ns: int, until_ns: int, *, account: str = "", symbol: str = "", limit: int) -> bytes:
         """Newest first, a JSON array. Empty ``account`` or ``symbol`` is all of them.
@@ -97,13 +107,21 @@ class History:
         return await self._cache.get_or_load(Kind.ORDERS, key, load)
 
     async def _read(self, sql: str, *arguments: Any) -> bytes:
+        ticket = self._gate.enter()
+        if ticket is None:
+            raise DependencyError("postgres", "the history cannot be read: the circuit breaker before Postgres is open")
         try:
             async with asyncio.timeout(self._timeout_s):
                 pool = await self._open()
                 rows = await pool.fetch(sql, *arguments)
         except _AWAY as error:
             found = classify(error)
+            self._gate.failure(ticket, str(found))
             raise DependencyError("postgres", f"the history cannot be read: {found}") from error
+        except BaseException:
+            self._gate.neutral(ticket)
+            raise
+        self._gate.success(ticket)
         return msgspec.json.encode([dict(row) for row in rows])
 
     async def _open(self) -> asyncpg.Pool:

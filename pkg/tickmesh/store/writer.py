@@ -15,7 +15,9 @@ from datetime import date
 import asyncpg
 import msgspec
 
-from tickmesh.store.errors import classify
+from tickmesh.domain.errors import DependencyError
+from tickmesh.ports.gate import Gate, NoGate
+from tickmesh.store.errors import BadRowError, classify
 from tickmesh.store.progress import Hole, Progress
 from tickmesh.store.rows import COLUMNS, SERIES, Rows
 
@@ -58,7 +60,7 @@ class Written:
 class Writer:
     """A connection of its own, opened when needed and dropped at the first error."""
 
-    def __init__(self, dsn: str, *, name: str, timeout_s: float) -> None:
+    def __init__(self, dsn: str, *, name: str, timeout_s: float, gate: Gate | None = None) -> None:
         self._dsn = dsn
         self._name = name
         self._timeout_s = timeout_s
@@ -66,6 +68,7 @@ class Writer:
         self._staged: set[str] = set()
         self._days: set[tuple[str, date]] = set()
         self._busy = asyncio.Lock()
+        self._gate: Gate = gate or NoGate()
 
     async def write(self, rows: Rows, advances: Mapping[str, Advance] | None = None) -> Written:
         """Commit ``rows`` and the progress of the lanes in ``advances``.
@@ -75,25 +78,43 @@ class Writer:
             DependencyError: it may or may not be committed; repeating it is safe, rows have natural keys.
         """
         async with self._busy:
+            ticket = self._gate.enter()
+            if ticket is None:
+                raise DependencyError("postgres", "the circuit breaker before Postgres is open; rows wait in JetStream")
             try:
-                async with asyncio.timeout(self._timeout_s):
-                    connection = await self.connection()
-                    await self._make_room(connection, rows)
-                    try:
-                        return await self._write(connection, rows, advances or {})
-                    except asyncpg.CheckViolationError:
-                        # A day that we knew was dropped by retention meanwhile.
-                        self._days.clear()
-                        await self._make_room(connection, rows)
-                        return await self._write(connection, rows, advances or {})
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, *_UNWRITABLE) as error:
-                found = classify(error)
-                if not isinstance(error, asyncpg.DataError):
-                    self._drop()
-                raise found from error
-            except asyncio.CancelledError:
-                self._drop()
+                written = await self._attempt(rows, advances or {})
+            except DependencyError as error:
+                self._gate.failure(ticket, str(error))
                 raise
+            except BadRowError:
+                self._gate.success(ticket)  # an answer, about the row
+                raise
+            except BaseException:
+                self._gate.neutral(ticket)
+                raise
+            self._gate.success(ticket)
+            return written
+
+    async def _attempt(self, rows: Rows, advances: Mapping[str, Advance]) -> Written:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                connection = await self.connection()
+                await self._make_room(connection, rows)
+                try:
+                    return await self._write(connection, rows, advances)
+                except asyncpg.CheckViolationError:
+                    # A day that we knew was dropped by retention meanwhile.
+                    self._days.clear()
+                    await self._make_room(connection, rows)
+                    return await self._write(connection, rows, advances)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, *_UNWRITABLE) as error:
+            found = classify(error)
+            if not isinstance(error, asyncpg.DataError):
+                self._drop()
+            raise found from error
+        except asyncio.CancelledError:
+            self._drop()
+            raise
 
     async def connection(self) -> asyncpg.Connection:
         """The open connection; errors are asyncpg's own."""

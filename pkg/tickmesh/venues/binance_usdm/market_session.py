@@ -16,11 +16,14 @@ from typing import Protocol
 
 from picows import WSAutoPingStrategy, WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from tickmesh.ports.gate import Gate, NoGate
 from tickmesh.venues.binance_usdm.codec_market import stream_path
 
 log = logging.getLogger(__name__)
 logging.getLogger("picows").setLevel(logging.WARNING)  # it reports every socket option at INFO
 
+_LOOK_S = 0.25
+"""How often the circuit breaker is looked at."""
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 _TEXT, _CONTINUATION, _BINARY, _CLOSE = WSMsgType.TEXT, WSMsgType.CONTINUATION, WSMsgType.BINARY, WSMsgType.CLOSE
 _PONG = WSMsgType.PONG
@@ -53,6 +56,7 @@ class MarketSession:
         ping_interval_s: float = 5.0,
         ping_timeout_s: float = 5.0,
         jitter: Callable[[], float] = random.random,
+        gate: Gate | None = None,
     ) -> None:
         self._url = base_url.rstrip("/")
         self._streams = tuple(streams)
@@ -63,6 +67,8 @@ class MarketSession:
         self._ping_interval_s = ping_interval_s
         self._ping_timeout_s = ping_timeout_s
         self._jitter = jitter
+        self._gate: Gate = gate or NoGate()
+        self._ticket: int | None = None
         self._transport: WSTransport | None = None
         self._listener: _Listener | None = None
         self.paused = False
@@ -84,11 +90,27 @@ class MarketSession:
     async def run(self) -> None:
         """Stay connected until cancelled."""
         while True:
-            reason = await self._once()
+            while (ticket := self._gate.enter()) is None:
+                await asyncio.sleep(_LOOK_S)
+            self._ticket = ticket
+            try:
+                reason = await self._once()
+            except BaseException:
+                if self._ticket is not None:
+                    self._gate.neutral(self._ticket)
+                raise
+            self._lost(reason)
             wait_s = backoff_s(self.attempts, self._first_s, self._base_s, self._max_s, self._jitter())
             self.attempts += 1
             log.warning("market stream: %s; connecting again in %.1f s", reason, wait_s)
             await asyncio.sleep(wait_s)
+
+    def _lost(self, reason: str) -> None:
+        """A connection that could not be made, or was made and is lost, is one failure."""
+        ticket = self._ticket if self._ticket is not None else self._gate.enter()
+        self._ticket = None
+        if ticket is not None:
+            self._gate.failure(ticket, reason)
 
     def resume(self) -> None:
         """Read on."""
@@ -153,7 +175,10 @@ class MarketSession:
         ended = asyncio.ensure_future(transport.wait_disconnected())
         try:
             while not ended.done():
-                await asyncio.wait([ended], timeout=patience_ns / 8e9)
+                await asyncio.wait([ended], timeout=min(patience_ns / 8e9, _LOOK_S))
+                if self._gate.shut:
+                    listener.reason = "its circuit breaker is open"
+                    return
                 if self.paused:
                     listener.heard_ns = time.monotonic_ns()  # it is we who do not listen
                 elif not ended.done() and time.monotonic_ns() - listener.heard_ns > patience_ns:
@@ -171,6 +196,9 @@ class MarketSession:
         self.connections += 1
         self.connected_mono_ns = time.monotonic_ns()
         self.paused = False
+        if self._ticket is not None:
+            self._gate.success(self._ticket)
+            self._ticket = None
         self._receiver.on_connected()
 
 
