@@ -104,8 +104,9 @@ async def test_being_too_fast_stops_orders_for_as_long_as_the_venue_says(rig: Or
 
 async def test_fills_that_the_stream_never_told_are_fetched_once_each(rig: OrderRig) -> None:
     await fault(rig, **DEAF)
-    for _ in range(4):
-        await rig.until(rig.send(rig.intent(urgency=Urgency.IMMEDIATE)), S.FILLED, S.EXPIRED)
+    for more in range(4):  # of different sizes: three identical orders may be open, their fills unheard of
+        intent = rig.intent(urgency=Urgency.IMMEDIATE, qty_lots=3 + more)
+        await rig.until(rig.send(intent), S.FILLED, S.EXPIRED)
     ours, record = await rig.settle()
     assert len(ours.fills) == len(record["fills"]) >= 4
 

@@ -104,8 +104,24 @@ class OrderRig:
             while "execution: ready:" not in self.log(name, 100):
                 await asyncio.sleep(0.01)
 
+    async def add(self, program: str, **environ: str) -> None:
+        """Another service of the same system, for example account or risk."""
+        (port,) = free_ports(1)
+        self.admin[program] = port
+        self.environ[f"TICKMESH_{program.upper()}__ADMIN_PORT"] = str(port)
+        await self._start(self._service(program, program, environ))
+
+    async def command(self, *arguments: str) -> tuple[int, str]:
+        """The ``tickmesh`` command as a person types it: exit code and what it printed."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tickmesh.runtime.cli", *arguments, stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "pkg"), **self.environ}, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await asyncio.wait_for(process.communicate(), 30)
+        return process.returncode or 0, output.decode()
+
     async def stop(self) -> None:
-        for name in ("execution", "feed", "simvenue"):
+        for name in [n for n in reversed(self.children) if n not in ("nats", "simvenue")] + ["simvenue"]:
             if name in self.children:
                 await self.children[name].stop()
         if self.bus is not None:
@@ -135,6 +151,11 @@ class OrderRig:
     async def post(self, name: str, path: str, body: object = None) -> Any:
         async with self._http.post(f"http://127.0.0.1:{self.admin[name]}{path}", json=body) as response:
             return await response.json(content_type=None)
+
+    async def heal(self) -> None:
+        """Switch every fault of the venue off."""
+        async with self._http.delete(f"http://127.0.0.1:{self.admin['simvenue']}/faults") as response:
+            assert response.status == 200
 
     def log(self, name: str = "execution", lines: int = 60) -> str:
         return self.children[name].last_lines(lines)

@@ -114,6 +114,7 @@ class Follower:
             try:
                 self._instruments = await wait_for_instruments(service.bus, venue.name, venue.symbols, timeout_s=30.0)
                 self._bucket = await service.bus.kv(BUCKET)
+                await self._budget.load()
             except DependencyError as error:
                 log.warning("%s", error)
                 await asyncio.sleep(_RETRY_S)

@@ -67,7 +67,7 @@ class Reconciler:
         wait_s = _FIRST_RETRY_S
         health = self._service.health
         while True:
-            if self.reconciled and (pause_s := self._venue.wait_s):
+            if pause_s := self._venue.wait_s:
                 self._skipped.inc()
                 await asyncio.sleep(min(pause_s, interval_s))
                 continue

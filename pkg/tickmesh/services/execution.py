@@ -211,6 +211,7 @@ class _Desk:
         await self.halts.restore(bus)
         self._task(watch_limits(self.service, self.limits, self._use_limits), "limits")
         await self.trading.board.load()
+        await self.shared_budget.load()
         self._task(self.trading.board.run(), "breakers")
         self._task(self.shared_budget.run(), "budget")
         newest_ns, oldest_ns = await self._restore()

@@ -76,6 +76,14 @@ class SharedBudget:
         if same_address and same_account:
             self._heard = news
 
+    async def load(self) -> None:
+        """Take over what others know before the first request. Raises DependencyError."""
+        bucket = await self._service.bus.kv(BUCKET)
+        for key in await bucket.keys():
+            entry = await bucket.get(key)
+            if entry is not None:
+                self.on_entry(entry)
+
     async def run(self) -> None:
         """Tell and hear for ever."""
         async with asyncio.TaskGroup() as group:

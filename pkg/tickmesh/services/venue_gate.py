@@ -51,6 +51,10 @@ class VenueGate:
             raise VenueCallError(Outcome.NOT_SENT, text, retry_after_s=wait_s)
         ticket = None
         if kind is CallKind.READ:
+            pause_s = self._budget.wait_for_query_s(weight, now_ns)
+            if pause_s:
+                text = "not sent: what is left of this minute's request weight is kept for cancels"
+                raise VenueCallError(Outcome.NOT_SENT, text, retry_after_s=pause_s)
             ticket = self._breaker.enter()
             if ticket is None:
                 breaker = self._breaker.breaker

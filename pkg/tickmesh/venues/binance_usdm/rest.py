@@ -54,7 +54,7 @@ class CallKind(StrEnum):
 
     READ = "read"
     CANCEL = "cancel"
-    """Takes risk away: cancels and the dead-man switch."""
+    """Takes risk away, or tells of fills: cancels, the dead-man switch, the user stream's key."""
 
 
 class CallGate(Protocol):
@@ -88,7 +88,8 @@ _WEIGHTS = {
     b"/fapi/v1/positionSide/dual": 30, b"/fapi/v1/income": 30,
 }  # fmt: skip
 """Request weight by path where it is not 1 (the venue's documentation, 2024-12)."""
-_RELIEVING = frozenset({b"/fapi/v1/order", b"/fapi/v1/allOpenOrders"})
+_CANCELS = frozenset({b"/fapi/v1/order", b"/fapi/v1/allOpenOrders"})
+_ALWAYS = frozenset({b"/fapi/v1/countdownCancelAll", b"/fapi/v1/listenKey"})
 
 
 class BinanceUsdmRest:
@@ -281,7 +282,7 @@ class BinanceUsdmRest:
     # How a call is made.
 
     async def _call(self, method: bytes, path: bytes, parameters: Parameters | None, kind: type[_T]) -> _T:
-        relieving = path == b"/fapi/v1/countdownCancelAll" or (method == b"DELETE" and path in _RELIEVING)
+        relieving = path in _ALWAYS or (method == b"DELETE" and path in _CANCELS)
         weight = 40 if path == b"/fapi/v1/openOrders" and not parameters else _WEIGHTS.get(path, 1)
         ticket = self.gate.permit(CallKind.CANCEL if relieving else CallKind.READ, weight)
         try:
