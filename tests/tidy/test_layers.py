@@ -17,6 +17,11 @@ def test_imports_go_downwards_only() -> None:
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+def test_nobody_waits_with_wait_for() -> None:
+    """Before Python 3.12 it loses a cancellation that comes together with the result: the task then never ends."""
+    assert not [str(p) for p in PACKAGE.rglob("*.py") if "asyncio.wait_for(" in p.read_text()]
+
+
 def test_no_module_is_longer_than_600_lines() -> None:
     long = {str(p.relative_to(ROOT)): n for p in PACKAGE.rglob("*.py") if (n := len(p.read_text().splitlines())) > 600}
     assert not long

@@ -231,7 +231,8 @@ class MemoryBus:
     async def request(self, subject: str, payload: bytes, *, timeout_s: float = 1.0) -> bytes:
         for pattern, handler in self._responders:
             if matches(pattern, subject):
-                return await asyncio.wait_for(handler(subject, payload), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    return await handler(subject, payload)
         raise DependencyError(subject, f"nobody answers on {subject}")
 
     async def respond(

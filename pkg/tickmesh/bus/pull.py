@@ -147,7 +147,8 @@ class Puller:
             self._ask(whole=True)
             self._full.clear()
             try:
-                await asyncio.wait_for(self._full.wait(), linger_s)
+                async with asyncio.timeout(linger_s):
+                    await self._full.wait()
             except TimeoutError:
                 pass  # what came is the batch
         taken = [self._buffer.popleft() for _ in range(min(self._batch, len(self._buffer)))]
@@ -173,7 +174,8 @@ class Puller:
             self._lost = "the connection to NATS is closed"
         if self._lost is None:
             try:
-                await asyncio.wait_for(self._arrived.wait(), timeout_s)
+                async with asyncio.timeout(timeout_s):
+                    await self._arrived.wait()
             except TimeoutError:
                 if not self._heard:
                     self._lost = f"{self._what} has not been heard of for {timeout_s:g} s"

@@ -102,8 +102,9 @@ class Child:
             await asyncio.sleep(0.05)
         return False
 
-    async def stop(self) -> None:
-        """Ask it to drain, wait, and kill it only when it does not."""
+    async def stop(self, within_s: float = 3600.0) -> None:
+        """Ask it to drain, wait for its own time or ``within_s`` if that is less, and kill it only when it does not."""
+        patience_s = min(self._stop_timeout_s, within_s)
         self._stopping = True
         process = self._process
         if process is not None and process.returncode is None:
@@ -111,9 +112,10 @@ class Child:
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(self._stop_signal)
             try:
-                await asyncio.wait_for(process.wait(), self._stop_timeout_s)
+                async with asyncio.timeout(patience_s):
+                    await process.wait()
             except TimeoutError:
-                log.warning("%s did not stop within %g s; killing it", self.name, self._stop_timeout_s)
+                log.warning("%s did not stop within %.0f s; killing it", self.name, patience_s)
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()

@@ -33,6 +33,7 @@ from tickmesh.settings.load import variable
 _SERVER_READY_S = 60.0
 _SERVICE_READY_S = 45.0
 _REPLAY_SETTLE_S = 2.0
+_LEAST_STOP_S = 3.0
 
 
 def up(arguments: argparse.Namespace) -> int:
@@ -288,7 +289,8 @@ class Supervisor:
         while not self._stop.is_set():
             tick += 1.0
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), max(0.05, min(tick, end or tick) - loop.time()))
+                async with asyncio.timeout(max(0.05, min(tick, end or tick) - loop.time())):
+                    await self._stop.wait()
             if self._stop.is_set() or (end is not None and loop.time() >= end):
                 return
             for child in self.children.values():
@@ -320,6 +322,13 @@ class Supervisor:
 
     async def _drain(self, failure: str) -> dict[str, Any]:
         summary: dict[str, Any] = {"error": failure} if failure else {}
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.settings.local.drain_timeout_s
+
+        def left_s() -> float:
+            """Of the time for all; whoever comes last still gets a moment."""
+            return max(_LEAST_STOP_S, deadline - loop.time())
+
         for rank in range(5):
             names = [row.name for row in self._rows if row.drain_rank == rank and row.name in self.children]
             hosted = [each for name in names for each in self._services_of(name)]
@@ -332,7 +341,7 @@ class Supervisor:
             await self.poller.poll(*hosted)
             if "feed" in hosted and not failure:
                 await self._keep_books()
-            await asyncio.gather(*(self.children[name].stop() for name in names))
+            await asyncio.gather(*(self.children[name].stop(left_s()) for name in names))
         await asyncio.gather(*(c.stop() for n, c in self.children.items() if n in ("nats", "postgres", "valkey")))
         summary["cpu_s"] = {name: round(child.cpu_s, 2) for name, child in self.children.items()}
         summary["rss_mb"] = {name: round(child.rss_mb, 1) for name, child in self.children.items()}

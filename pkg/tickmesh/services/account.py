@@ -212,7 +212,8 @@ class Follower:
         keys = self._service.settings.account
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), keys.snapshot_interval_s)
+                async with asyncio.timeout(keys.snapshot_interval_s):
+                    await self._changed.wait()
             self._changed.clear()
             self._apply_prices(portfolio)
             if reconciler.reconciled:

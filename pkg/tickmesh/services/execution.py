@@ -260,7 +260,8 @@ class _Desk:
                 await self._resume()
             await self._housekeeping(turns)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self.service.stopping.wait(), _HOUSEKEEPING_S)
+                async with asyncio.timeout(_HOUSEKEEPING_S):
+                    await self.service.stopping.wait()
 
     async def stop(self) -> None:
         """Cancel what is open or leave it to a successor, flush the journal; a successor's orders are left alone."""

@@ -81,7 +81,8 @@ class JournalWriter:
     async def drain(self, timeout_s: float) -> bool:
         """Wait until everything is stored; False when it is not in time."""
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._idle.wait()
         except TimeoutError:
             return False
         return True

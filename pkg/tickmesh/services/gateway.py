@@ -87,7 +87,8 @@ async def run(service: Service) -> None:
             decode_errors.value = replica.decode_errors
             api.sample()
             try:
-                await asyncio.wait_for(service.stopping.wait(), _POLL_S)
+                async with asyncio.timeout(_POLL_S):
+                    await service.stopping.wait()
             except TimeoutError:
                 for task in tasks:
                     if task.done():

@@ -282,7 +282,8 @@ class Recorder:
     async def _sleep(self, seconds: float) -> None:
         """Sleep, less when told to stop."""
         try:
-            await asyncio.wait_for(self._service.stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._service.stopping.wait()
         except TimeoutError:
             return
 
@@ -309,7 +310,8 @@ async def run(service: Service) -> None:
                 if task.done() and not service.stopping.is_set():
                     task.result()  # a bug: end loudly, the supervisor starts us again
             try:
-                await asyncio.wait_for(service.stopping.wait(), _TICK_S)
+                async with asyncio.timeout(_TICK_S):
+                    await service.stopping.wait()
             except TimeoutError:
                 continue
         for task in tasks:

@@ -103,7 +103,8 @@ class SharedBudget:
     async def _tell(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._now.wait(), _TELL_EVERY_S)
+                async with asyncio.timeout(_TELL_EVERY_S):
+                    await self._now.wait()
             self._now.clear()
             self._keep_time()
             now_ns = self._service.clock.mono_ns()
