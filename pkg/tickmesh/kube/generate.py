@@ -1,12 +1,14 @@
-"""Write the CRDs to the folders that ship them: ``python -m tickmesh.kube.generate [ROOT]``."""
+"""Write the CRDs and the chart's schema to the folders that ship them: ``python -m tickmesh.kube.generate [ROOT]``."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import yaml
 
+from tickmesh.kube import chart_schema
 from tickmesh.kube.crds import all_definitions
 
 _HEADER = "# Generated from pkg/tickmesh/kube/crds.py by `make crds`; change it there.\n"
@@ -19,6 +21,7 @@ def rendered() -> dict[str, str]:
         body = _HEADER + yaml.safe_dump(definition, sort_keys=False, width=120)
         files[f"k8s/crds/{name}"] = body
         files[f"charts/tickmesh-crds/templates/{name}"] = _as_template(body)
+    files["charts/tickmesh/values.schema.json"] = json.dumps(chart_schema.schema(), indent=2) + "\n"
     return files
 
 
