@@ -97,33 +97,71 @@ BUCKET_TTL_S = {"budgets": 3600.0}
 """What a process knew of the venue's counters is of no use to anybody later."""
 
 
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """One stream or bucket that is not as declared; ``fields`` is empty when it is not there at all."""
+
+    stream: str
+    fields: tuple[str, ...]
+    trouble: str = ""
+
+    def __str__(self) -> str:
+        if not self.fields:
+            return f"stream {self.stream} is not there"
+        if self.trouble:
+            return f"stream {self.stream} differs in {', '.join(self.fields)} and cannot be corrected: {self.trouble}"
+        return f"stream {self.stream} had drifted in {', '.join(self.fields)}; corrected"
+
+
 async def apply(js: JetStreamContext, *, replicas: int = 1, timeout_s: float = 30.0) -> list[str]:
     """Make the server hold this layout; returns one sentence per stream that had drifted.
 
     Several services may do this at once: a stream that appears meanwhile is not an error.
     """
-    drift: list[str] = []
+    drift: list[Drift] = []
     async with asyncio.timeout(timeout_s):
         for spec in STREAMS:
-            drift += await _apply_stream(js, spec, replicas)
+            drift += await _apply_stream(js, spec.config(replicas))
         for bucket in BUCKETS:
             try:
                 await js.key_value(bucket)
             except (BucketNotFoundError, NotFoundError):
-                await js.create_key_value(
-                    KeyValueConfig(
-                        bucket=bucket, history=BUCKET_HISTORY, replicas=replicas, ttl=BUCKET_TTL_S.get(bucket)
-                    )
-                )
-    for sentence in drift:
-        log.warning(sentence)
+                await js.create_key_value(KeyValueConfig(bucket=bucket, history=BUCKET_HISTORY, replicas=replicas))
+            else:
+                drift += await _apply_bucket(js, bucket, replicas)
+    for found in drift:
+        log.warning("%s", found)
+    return [str(found) for found in drift]
+
+
+async def compare(js: JetStreamContext, *, replicas: int = 1, timeout_s: float = 30.0) -> list[Drift]:
+    """What the server holds otherwise than declared; changes nothing."""
+    drift: list[Drift] = []
+    async with asyncio.timeout(timeout_s):
+        for name, want in declared(replicas).items():
+            try:
+                fields = _different((await js.stream_info(name)).config, want)
+            except NotFoundError:
+                drift.append(Drift(name, ()))
+                continue
+            if fields:
+                drift.append(Drift(name, fields, "not tried"))
     return drift
 
 
-async def _apply_stream(js: JetStreamContext, spec: StreamSpec, replicas: int) -> list[str]:
-    want = spec.config(replicas)
+def declared(replicas: int) -> dict[str, StreamConfig]:
+    """Every stream by name; a bucket is one, of which only what is ours to choose is set."""
+    streams = {spec.name: spec.config(replicas) for spec in STREAMS}
+    buckets = {
+        f"KV_{bucket}": StreamConfig(max_msgs_per_subject=BUCKET_HISTORY, num_replicas=replicas) for bucket in BUCKETS
+    }
+    return streams | buckets
+
+
+async def _apply_stream(js: JetStreamContext, want: StreamConfig) -> list[Drift]:
+    assert want.name is not None
     try:
-        have = (await js.stream_info(spec.name)).config
+        have = (await js.stream_info(want.name)).config
     except NotFoundError:
         try:
             await js.add_stream(want)
@@ -131,14 +169,36 @@ async def _apply_stream(js: JetStreamContext, spec: StreamSpec, replicas: int) -
             if error.err_code != 10058:  # the name is taken: another service made it just now
                 raise
         return []
-    watched = ("subjects", "retention", "discard", "storage", "max_bytes", "max_msgs_per_subject", "num_replicas")
-    different = [name for name in watched if getattr(have, name) != getattr(want, name)]
-    if abs((have.max_age or 0) - (want.max_age or 0)) > 1:
-        different.append("max_age")
-    if not different:
+    return await _correct(js, want.name, _different(have, want), want)
+
+
+async def _apply_bucket(js: JetStreamContext, bucket: str, replicas: int) -> list[Drift]:
+    name = f"KV_{bucket}"
+    have = (await js.stream_info(name)).config
+    fields = _different(have, declared(replicas)[name])
+    have.num_replicas, have.max_msgs_per_subject = replicas, BUCKET_HISTORY
+    return await _correct(js, name, fields, have)
+
+
+async def _correct(js: JetStreamContext, name: str, fields: tuple[str, ...], want: StreamConfig) -> list[Drift]:
+    if not fields:
         return []
     try:
         await js.update_stream(want)
-        return [f"stream {spec.name} had drifted in {', '.join(different)}; corrected"]
+        return [Drift(name, fields)]
     except (APIError, NatsError) as error:
-        return [f"stream {spec.name} differs in {', '.join(different)} and cannot be corrected: {error}"]
+        return [Drift(name, fields, str(error))]
+
+
+def _different(have: StreamConfig, want: StreamConfig) -> tuple[str, ...]:
+    if want.subjects is None:  # a bucket
+        watched: tuple[str, ...] = ("max_msgs_per_subject", "num_replicas")
+    else:
+        watched = ("subjects", "retention", "discard", "storage", "max_bytes", "max_msgs_per_subject", "num_replicas")
+    different = [name for name in watched if getattr(have, name) != getattr(want, name)]
+    if want.subjects is not None:
+        if abs((have.max_age or 0) - (want.max_age or 0)) > 1:
+            different.append("max_age")
+        if have.persist_mode == PersistMode.ASYNC and want.persist_mode != PersistMode.ASYNC:
+            different.append("persist_mode")
+    return tuple(different)

@@ -62,7 +62,7 @@ def schema() -> Schema:
     return root
 
 
-def _group(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
+def _group(required: tuple[str, ...] = (), /, **properties: Schema) -> Schema:
     found: Schema = {"type": "object", "properties": properties, "additionalProperties": False}
     if required:
         found["required"] = list(required)
@@ -71,17 +71,17 @@ def _group(required: tuple[str, ...] = (), **properties: Schema) -> Schema:
 
 def _account() -> Schema:
     name = {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$"}
-    return _group(required=("name",), name=name, existingSecret=_NAME, stateClaim=_NAME)
+    return _group(("name",), name=name, existingSecret=_NAME, stateClaim=_NAME)
 
 
 def _amounts() -> Schema:
-    return _group(required=("cpu", "memory"), cpu=_QUANTITY, memory=_QUANTITY)
+    return _group(("cpu", "memory"), cpu=_QUANTITY, memory=_QUANTITY)
 
 
 def _service(name: str) -> Schema:
     properties: Schema = {
         "terminationGracePeriodSeconds": {"type": "integer", "minimum": 5, "maximum": 600},
-        "resources": _group(required=("requests", "limits"), requests=_amounts(), limits=_amounts()),
+        "resources": _group(("requests", "limits"), requests=_amounts(), limits=_amounts()),
         "priorityClassName": _NAME,
         "nodeSelector": _LABELS,
         "tolerations": {"type": "array", "items": {"type": "object"}},
@@ -91,7 +91,7 @@ def _service(name: str) -> Schema:
         surge = {"oneOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+%$"}]}
         properties |= {
             "replicas": {"type": "integer", "minimum": 1, "maximum": most},
-            "rollout": _group(required=("maxSurge", "maxUnavailable"), maxSurge=surge, maxUnavailable=surge),
+            "rollout": _group(("maxSurge", "maxUnavailable"), maxSurge=surge, maxUnavailable=surge),
             "podAnnotations": _LABELS,
             "preStopSleepSeconds": {"type": "integer", "minimum": 0, "maximum": 60},
             "startupFailureThreshold": {"type": "integer", "minimum": 5, "maximum": 600},

@@ -60,6 +60,9 @@ def build_parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", help="every configuration key, its unit, range, default, reason and value")
     config.add_argument("only", nargs="?", default="", metavar="WORD", help="only keys whose name contains this")
     config.add_argument("--yaml", action="store_true", help="print a configuration file")
+    layout = commands.add_parser("layout", help="compare what JetStream holds with what is declared; --apply corrects")
+    layout.add_argument("--apply", action="store_true", help="make what is missing, correct what drifted; safe again")
+    layout.add_argument("--json", action="store_true", help="print as JSON")
     bench = commands.add_parser("bench", help="measure this machine, ours and others' code on the same real data")
     bench.add_argument("--json", action="store_true", help="the last line printed is the results as JSON")
     bench.add_argument("--only", metavar="NAME,...", help="only these benchmarks")
@@ -181,6 +184,10 @@ def _dispatch(parser: argparse.ArgumentParser, arguments: argparse.Namespace) ->
         from tickmesh.runtime.risk_command import run as risk
 
         return risk(arguments)
+    if arguments.command == "layout":
+        from tickmesh.runtime.layout_command import run as layout
+
+        return layout(arguments)
     if arguments.command == "bench":
         from tickmesh.runtime.bench.suite import main as bench
 

@@ -46,7 +46,7 @@ async def _connect() -> NatsBus:
     settings = load()
     return await NatsBus.connect(
         settings.nats.url, name="tickmesh-cli", connect_timeout_s=_CONNECT_S, apply_layout=False,
-        user_credentials=settings.nats.credentials_file or None,
+        user_credentials=settings.nats.credentials_file or None, token=settings.nats.token.get_secret_value() or None,
     )  # fmt: skip
 
 

@@ -40,6 +40,7 @@ from tickmesh.services.execution_outside import OUTSIDE, Outside
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
 from tickmesh.services.instruments import wait_for_instruments
+from tickmesh.services.journals import wait_until_durable
 from tickmesh.services.lease import Lease
 from tickmesh.services.limits import LimitsBook, load_limits, watch_limits
 from tickmesh.services.service import Service
@@ -206,6 +207,7 @@ class _Desk:
     async def start(self) -> bool:
         """Read the journal back and ask the venue; from here on intents are heard."""
         venue, bus = self.service.settings.venue, self.service.bus
+        await wait_until_durable(self.service)
         await load_limits(self.service, self.limits)
         self._use_limits()
         await self.halts.restore(bus)

@@ -23,6 +23,7 @@ from tickmesh.ports import KeyValue
 from tickmesh.risk.emergency import HALT, Emergency, Trip
 from tickmesh.risk.halt import Halt, HaltBook
 from tickmesh.services.breakers import BreakerBoard
+from tickmesh.services.journals import LayoutWatch
 from tickmesh.services.limits import LimitsBook, watch_limits
 from tickmesh.services.notices import alert
 from tickmesh.services.service import Service
@@ -45,6 +46,7 @@ async def run(service: Service) -> None:
     """Watch until told to stop."""
     warden = Warden(service)
     service.admin.add_get("/halts", warden.show)
+    service.admin.add_get("/layout", warden.layout.show)
     work = asyncio.create_task(warden.work(), name="risk")
     stop = asyncio.create_task(service.stopping.wait())
     try:
@@ -66,6 +68,7 @@ class Warden:
         self._limits = LimitsBook()
         self._halts = HaltBook()
         self._breakers = BreakerBoard(service)
+        self.layout = LayoutWatch(service)
         self._emergency = Emergency(max_silent_ns=int(self._keys.max_silent_s * 1e9))
         self._control_seq = 0
         self._saved = b""
@@ -94,6 +97,7 @@ class Warden:
             group.create_task(self._publish())
             group.create_task(self._save(bucket))
             group.create_task(self._watch_health())
+            group.create_task(self.layout.run())
 
     async def _load(self) -> KeyValue:
         while True:
