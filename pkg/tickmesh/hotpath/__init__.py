@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 import site
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ def _load() -> tuple[ModuleType | None, str]:
     for name in ("tickmesh_native", "tickmesh.hotpath.tickmesh_native"):
         try:
             found = importlib.import_module(name)
+            sys.modules["tickmesh_native"] = found  # a wheel carries it inside the package; it is imported by this name
             break
         except ModuleNotFoundError:
             continue

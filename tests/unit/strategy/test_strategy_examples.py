@@ -225,7 +225,9 @@ def example(name: str) -> Any:
 
 def test_the_built_in_default_is_the_market_making_example() -> None:
     built_in = Path(__file__).resolve().parents[3] / "pkg" / "tickmesh" / "strategy" / "resources" / "default.yaml"
-    assert built_in.read_text() == (EXAMPLES / "market-making.yaml").read_text()
+    # But for the account: a cluster must name one, a run on one machine has the one of its settings.
+    example = [line for line in (EXAMPLES / "market-making.yaml").read_text().splitlines() if "  account:" not in line]
+    assert built_in.read_text().splitlines() == example
 
 
 @pytest.mark.parametrize("name", ALL)
