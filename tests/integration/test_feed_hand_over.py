@@ -4,7 +4,6 @@ simvenue; the feeds that are killed are processes. The venue numbers its trades 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -12,56 +11,12 @@ from pathlib import Path
 
 import pytest
 from feed_rig import ROOT, Process, connect, nats_server, running_feed, simvenue, until
+from market_consumer import Consumer
 
 from tickmesh.bus.nats import NatsBus
-from tickmesh.domain.messages import BookUpdate, Trade, decode
 from tickmesh.runtime.servers import free_ports
 
 SYMBOLS = '["BTCUSDT", "ETHUSDT"]'
-
-
-class Consumer:
-    """Hears everything, remembers the order."""
-
-    def __init__(self) -> None:
-        self.trades: dict[str, list[Trade]] = {}
-        self.books: dict[str, list[BookUpdate]] = {}
-
-    async def listen(self, bus: NatsBus) -> Consumer:
-        await bus.subscribe("md.trade.>", self._trade)
-        await bus.subscribe("md.book.>", self._book)
-        return self
-
-    def _trade(self, subject: str, payload: bytes) -> None:
-        self.trades.setdefault(subject, []).append(decode(Trade, payload))
-
-    def _book(self, subject: str, payload: bytes) -> None:
-        self.books.setdefault(subject, []).append(decode(BookUpdate, payload))
-
-    @property
-    def publishers(self) -> list[int]:
-        """Lives that published, in the order in which they were heard."""
-        return list(dict.fromkeys(b.epoch for books in self.books.values() for b in books))
-
-    def assert_continuous(self) -> None:
-        """Every trade once and in order, at a change of publisher no older and no stale book, no seq left out by one."""
-        assert len(self.trades) == len(self.books) == 2
-        for subject, trades in self.trades.items():
-            ids = [t.trade_id for t in trades]
-            assert ids == list(range(ids[0], ids[0] + len(ids))), (subject, _steps(ids))
-        for subject, books in self.books.items():
-            lives = [list(life) for _, life in itertools.groupby(books, key=lambda b: b.epoch)]
-            for old, new in itertools.pairwise(lives):  # inside a life a book may be begun again; that is said there
-                assert new[0].update_id >= old[-1].update_id, (subject, old[-1].update_id, new[0].update_id)
-                assert not old[-1].stale and not new[0].stale, subject
-        for messages in (*self.trades.values(), *self.books.values()):
-            for _, life in itertools.groupby(messages, key=lambda m: m.epoch):
-                seqs = [m.seq for m in life]
-                assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
-
-
-def _steps(ids: list[int]) -> list[tuple[int, int]]:
-    return [(a, b) for a, b in itertools.pairwise(ids) if b != a + 1][:5]
 
 
 @pytest.fixture
