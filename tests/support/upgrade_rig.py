@@ -1,11 +1,15 @@
 """The whole system as processes that are replaced one by one, as a rolling upgrade does: the new one is started beside
-the old one with its own ports and name, becomes ready, then the old one is told to stop. Servers and venue stay.
+the old one with its own ports and name, becomes ready, then the old one is told to stop. Servers and venue stay. Each
+service has one address that does not change and leads to whichever process is the newest ready one, as a Kubernetes
+Service does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -18,6 +22,7 @@ from tickmesh.domain.messages import OrderIntent, decode
 from tickmesh.kube.desired import hot_document
 from tickmesh.runtime.child import Child
 from tickmesh.runtime.servers import free_ports, local_servers
+from tickmesh.settings import load
 
 ROOT = Path(__file__).resolve().parents[2]
 STRATEGY = {
@@ -34,24 +39,30 @@ FLEET = ("feed", "risk", "account", "execution", "recorder", "gateway", "strateg
 
 
 class Leaders:
-    """When a key of the ``leases`` bucket was held, told by the bucket itself."""
+    """Who leads the strategy since when. A leader stores its epoch before its first intent; from then on it may act."""
 
     def __init__(self) -> None:
-        self.gaps_s: list[float] = []
-        self.epochs: list[int] = []
         self.acting_ns: dict[int, int] = {}
-        """When the successor's first checkpoint came, by its epoch: from then on it may send."""
+        self.stopped_ns: list[int] = []
+        """When each former leader was told to stop; from then on it makes no order."""
 
-    async def follow_lease(self, bus: NatsBus, key: str) -> None:
-        given_ns = 0
-        async for entry in (await bus.kv("leases")).watch(key):
-            record = msgspec.json.decode(entry.value or b"{}")
-            if not record.get("holder"):
-                given_ns = time.monotonic_ns()
-            elif record["epoch"] not in self.epochs:
-                self.epochs.append(record["epoch"])
-                if given_ns:
-                    self.gaps_s.append((time.monotonic_ns() - given_ns) / 1e9)
+    async def follow(self, bus: NatsBus, key: str) -> None:
+        async for entry in (await bus.kv("checkpoints")).watch(key):
+            self.acting_ns.setdefault(msgspec.json.decode(entry.value or b"{}").get("epoch", 0), time.monotonic_ns())
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """How long nobody led, at each change of leader."""
+        began = sorted(self.acting_ns.values())[1:]
+        return [(act - stop) / 1e9 for stop, act in zip(self.stopped_ns, began, strict=True)]
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(65_536):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
 
 
 class UpgradeRig(OrderRig):
@@ -59,21 +70,24 @@ class UpgradeRig(OrderRig):
 
     def __init__(self, home: Path) -> None:
         super().__init__(home, execution__drain="hand_over", simvenue__flow_rate="1")
-        (postgres, valkey) = free_ports(2)
+        postgres, valkey, *admin = free_ports(2 + len(FLEET))
+        self.environ |= {
+            f"TICKMESH_{name.upper()}__ADMIN_PORT": str(port) for name, port in zip(FLEET, admin, strict=True)
+        }
         self.environ |= {
             "TICKMESH_POSTGRES__DSN": f"postgresql://tickmesh@127.0.0.1:{postgres}/tickmesh",
             "TICKMESH_REDIS__URL": f"redis://127.0.0.1:{valkey}/0",
             "TICKMESH_STRATEGY__RESOURCES": "bucket:mm",
             "TICKMESH_STRATEGY__SHARD": "0",
         }
-        from tickmesh.settings import load
-
         self.settings = load(self.environ)
         self.consumer = Consumer()
         self.intents: list[tuple[int, OrderIntent]] = []
         self.leaders = Leaders()
         self.generation = 0
         self._following: list[asyncio.Task[None]] = []
+        self._addresses: list[asyncio.Server] = []
+        self._behind: dict[str, int] = {}
 
     async def start(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
@@ -88,9 +102,10 @@ class UpgradeRig(OrderRig):
         await self.bus.subscribe("md.book.*.*", self._on_book)
         await self.bus.subscribe(f"order.intent.{ACCOUNT}", self._on_any_intent)
         await (await self.bus.kv("strategies")).put("spec.mm", hot_document(STRATEGY))
-        follow = self.leaders.follow_lease(self.bus, f"strategy.{ACCOUNT}.mm")
-        self._following.append(asyncio.create_task(follow))
+        self._following.append(asyncio.create_task(self.leaders.follow(self.bus, "strategy.mm")))
         for service in FLEET:
+            port = getattr(self.settings, service).admin_port
+            self._addresses.append(await asyncio.start_server(partial(self._forward, service), "127.0.0.1", port))
             self.children[service] = await self._new(service)
 
     async def replace(self, service: str) -> None:
@@ -99,6 +114,8 @@ class UpgradeRig(OrderRig):
         self.generation += 1
         new = await self._new(service)
         await asyncio.sleep(0.5)  # the old one trades on beside a new one that is warm
+        if service == "strategy":
+            self.leaders.stopped_ns.append(time.monotonic_ns())
         await old.stop()
         self.children[service] = new
         del self.children[old.name]
@@ -106,6 +123,8 @@ class UpgradeRig(OrderRig):
     async def stop(self) -> None:
         for task in self._following:
             task.cancel()
+        for address in self._addresses:
+            address.close()
         for service in reversed(FLEET):
             if service in self.children:
                 await self.children[service].stop()
@@ -136,7 +155,17 @@ class UpgradeRig(OrderRig):
             environ["TICKMESH_GATEWAY__PORT"] = str(more)
         child = self._service(service, name, environ)
         await self._start(child)
+        self._behind[service] = port
         return child
+
+    async def _forward(self, service: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection to the service's address."""
+        try:
+            inward, outward = await asyncio.open_connection("127.0.0.1", self._behind[service])
+        except (OSError, KeyError):
+            writer.close()
+            return
+        await asyncio.gather(_pump(reader, outward), _pump(inward, writer))
 
     def _on_any_intent(self, subject: str, payload: bytes) -> None:
         self.intents.append((time.monotonic_ns(), decode(OrderIntent, payload)))
