@@ -31,6 +31,11 @@ log = logging.getLogger(__name__)
 
 Handle = Callable[[str, bytes], None]
 
+INTENTS = "intents"
+"""Name of the ring that carries intents from strategy to execution; market data has the default name."""
+
+SPIN_US = 3_600_000_000
+"""``spin_us`` of a reader that never sleeps."""
 _ATTACH_S = 0.1
 _BATCH = 256
 
@@ -173,7 +178,7 @@ class RingReader:
         try:
             while not stop.done():
                 if not self._drain(handler):
-                    await self._idle(stop)
+                    await self._idle(stop, lambda: self._drain(handler))
                 else:
                     self._idle_since_ns = 0
                     await asyncio.sleep(0)
@@ -231,7 +236,7 @@ class RingReader:
                 log.exception("the ring's handler failed on %s; the message is skipped", message[0])
         return True
 
-    async def _idle(self, stop: asyncio.Task[bool]) -> None:
+    async def _idle(self, stop: asyncio.Task[bool], on_bell: Callable[[], object] | None = None) -> None:
         """Nothing to read: spin, or sleep on the bell; without a ring, wait a moment."""
         here = self._attached
         if here is None:
@@ -242,6 +247,7 @@ class RingReader:
         if now_ns - self._idle_since_ns < self._spin_ns:
             await asyncio.sleep(0)
         else:
+            here.on_bell = on_bell
             await here.sleep()
 
     def _look_around(self, here: Attached) -> None:

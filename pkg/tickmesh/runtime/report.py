@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tickmesh.bus.nats import NatsBus
 from tickmesh.domain.errors import DependencyError
-from tickmesh.runtime.summary import OurRecord, compare, first_few, order_counts, quantiles_us
+from tickmesh.runtime.summary import OurRecord, compare, first_few, order_counts, quantiles_us, stages_us
 
 if TYPE_CHECKING:
     from tickmesh.runtime.up import Supervisor
@@ -61,4 +61,5 @@ async def collect_summary(supervisor: Supervisor) -> dict[str, Any]:
             **{stage: poller.latency(*where) for stage, where in _STAGES.items()},
             "tick_to_order": quantiles_us(ns for at, ns in ours.tick_to_order_ns.values() if at >= since),
         },
+        "order_path_us": stages_us(ours, since),
     }

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from tickmesh.domain.enums import OrderState
-from tickmesh.domain.messages import FillEvent, OrderEvent, decode
+from tickmesh.domain.messages import FillEvent, OrderEvent, Stamps, decode
 
 _VENUE_FINAL = {
     "FILLED": OrderState.FILLED,
@@ -33,6 +34,8 @@ class OurRecord:
     fills: dict[tuple[str, int], FillEvent] = field(default_factory=dict)
     repeated_fills: list[tuple[str, int]] = field(default_factory=list)
     tick_to_order_ns: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stamps: dict[str, Stamps] = field(default_factory=dict)
+    """Of every order that reached the venue's socket from a tick."""
 
     def add(self, subject: str, payload: bytes) -> None:
         """Take one message of the stream, in stream order."""
@@ -52,6 +55,7 @@ class OurRecord:
         self.orders[client_id] = event
         stamps = event.stamps
         if stamps.sent_mono_ns and stamps.tick_receive_mono_ns:
+            self.stamps.setdefault(client_id, stamps)
             self.tick_to_order_ns.setdefault(
                 client_id, (event.publish_ns, stamps.sent_mono_ns - stamps.tick_receive_mono_ns)
             )
@@ -115,6 +119,28 @@ def quantiles_us(durations_ns: Iterable[int]) -> dict[str, float]:
         return {"n": 0, "p50": 0.0, "p95": 0.0, "p99": 0.0, "max": 0.0}
     at = [ordered[min(len(ordered) - 1, int(len(ordered) * q))] / 1000 for q in (0.50, 0.95, 0.99)]
     return {"n": len(ordered), "p50": at[0], "p95": at[1], "p99": at[2], "max": ordered[-1] / 1000}
+
+
+def stages_us(ours: OurRecord, since_ns: int) -> dict[str, dict[str, float]]:
+    """Where the time of the orders of this run went, from tick to socket; the parts of each add up to its whole."""
+    found = [ours.stamps[client_id] for client_id, (at, _) in ours.tick_to_order_ns.items() if at >= since_ns]
+    whole = [s for s in found if all(getattr(s, name) for name, _ in _STEPS)]
+    return {
+        stage: quantiles_us(getattr(s, end) - getattr(s, begin) for s in whole)
+        for (begin, stage), (end, _) in pairwise(_STEPS)
+    }
+
+
+_STEPS = (
+    ("tick_receive_mono_ns", "in_feed"),
+    ("feed_publish_mono_ns", "to_strategy"),
+    ("strategy_receive_mono_ns", "in_strategy"),
+    ("intent_publish_mono_ns", "to_execution"),
+    ("execution_receive_mono_ns", "in_checks"),
+    ("validated_mono_ns", "to_socket"),
+    ("sent_mono_ns", ""),
+)
+"""Stamps of an order in the order of its way, and what lies between each and the next."""
 
 
 def first_few(sentences: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
-from tickmesh.bus.ring import RingReader
+from tickmesh.bus.ring import INTENTS, SPIN_US, RingReader
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import Severity
 from tickmesh.domain.errors import DependencyError, MalformedFrameError, NotFiniteError, TickmeshError
@@ -143,6 +143,7 @@ class _Desk:
         self.instruments = instruments
         self.lease = lease
         self._epoch = lease.epoch
+        self._ring_spin_us = SPIN_US if settings.local.spin else 0
         self._settle = outside.settle
         self._succeeded = False
         self._leaving = False
@@ -225,7 +226,7 @@ class _Desk:
             await bus.subscribe(subjects.mark(venue.name, symbol), self._on_mark)
             await self._latest_market(symbol)
         if self.service.settings.local.transport == "shm":
-            reader = RingReader(self.service.settings.local.data_dir)
+            reader = RingReader(self.service.settings.local.data_dir, spin_us=self._ring_spin_us)
             self._task(reader.run(self.path.on_ring, self.service.stopping), "ring")
         self._task(self.stream.run(), "user-stream")
         await self.reconciler.start(newest_ns, oldest_ns)
@@ -241,6 +242,10 @@ class _Desk:
         await bus.consume(
             "INTENTS", f"execution-{venue.account}", self.path.on_stored_intent, filter_subjects=(subject,)
         )
+        if self.service.settings.local.transport == "shm":
+            # The same intents, sooner; what also comes over NATS is known by its id then.
+            intents = RingReader(self.service.settings.local.data_dir, INTENTS, spin_us=self._ring_spin_us)
+            self._task(intents.run(self.path.on_intent, self.service.stopping), "intent-ring")
         self._task(self.reconciler.run(), "reconcile")
         self._task(self.deadman.run(), "dead-man")
         self._settle()

@@ -58,6 +58,7 @@ class LeaseLostError(TickmeshError):
 _INSTRUMENT_WAIT_S = 20.0
 _RESOURCE_LOOK_S = 0.1
 _REPORT_S = 0.1
+_RING_LOOK_S = 0.5
 
 
 async def run(service: Service, shell: StrategyShell | None = None) -> None:
@@ -70,6 +71,7 @@ async def run(service: Service, shell: StrategyShell | None = None) -> None:
             await shell.drain()
     finally:
         shell.watchdog.stop()
+        shell.outlet.close()
         await shell.close()
 
 
@@ -132,6 +134,8 @@ class StrategyShell:
         for desk in self.floor.desks.values():
             desk.show_positions()
         await self._follow()
+        if self._shm:
+            await self._take_ring()
         gc.collect()
         gc.freeze()  # what start-up made is here to stay; the collector need not look at it on the hot path
         for desk in list(self.floor.desks.values()):
@@ -243,12 +247,15 @@ class StrategyShell:
         if self.bucket is not None:
             jobs.append(self._every(_REPORT_S, self._report))
         if self._shm:
-            from tickmesh.bus.ring import RingReader
+            from tickmesh.bus.ring import SPIN_US, RingReader
 
             lost = self.metrics.counter("ring_lost_total", "ring messages overwritten before they were read")
             reader = RingReader(
-                self.service.settings.local.data_dir, spin_us=self.own.ring_spin_us, on_lost=lambda n: lost.inc(n)
+                self.service.settings.local.data_dir,
+                spin_us=SPIN_US if self.service.settings.local.spin else self.own.ring_spin_us,
+                on_lost=lambda n: lost.inc(n),
             )
+            jobs.append(self._every(_RING_LOOK_S, self._take_ring))
             jobs.append(reader.run(self.intake.on_market, self.service.stopping))
         tasks = [asyncio.create_task(job) for job in jobs]
         stop = asyncio.create_task(self.service.stopping.wait())
@@ -260,6 +267,10 @@ class StrategyShell:
             for task in [stop, *tasks]:
                 task.cancel()
             await asyncio.gather(stop, *tasks, return_exceptions=True)
+
+    async def _take_ring(self) -> None:
+        """Write intents to the ring as soon as a process that we replace has let go of it; NATS carries them anyway."""
+        self.outlet.open_ring(self.service.settings.local.data_dir)
 
     async def _every(self, interval_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -11,9 +11,10 @@ import hashlib
 import logging
 from collections.abc import Iterable
 
+from tickmesh.bus.ring import INTENTS, RingWriter
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import IntentAction
-from tickmesh.domain.errors import DependencyError
+from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.domain.messages import Alert, Message, OrderIntent, SignalMessage, encode
 from tickmesh.observe.metrics import Counter
 from tickmesh.services.service import Service
@@ -29,6 +30,8 @@ class Outlet:
 
     def __init__(self, service: Service, leases: StrategyLeases) -> None:
         self.epoch = 0
+        self.ring: RingWriter | None = None
+        """With the shm transport, the ring that execution reads; written when the stream has the intent."""
         self._bus, self._clock, self._metrics = service.bus, service.clock, service.metrics
         self._leases = leases
         self._subject = subjects.intent(service.settings.venue.account)
@@ -37,6 +40,21 @@ class Outlet:
         metrics = service.metrics
         self._decision = metrics.latency("strategy_decision_latency_us", "book received until intent published")
         self._not_sent = metrics.counter("intents_not_sent_total", "intents withheld: no connection or no lease")
+
+    def open_ring(self, data_dir: str) -> None:
+        """Write intents to the ring too, unless another process is its writer still."""
+        if self.ring is not None:
+            return
+        try:
+            self.ring = RingWriter(data_dir, INTENTS, slots=1024, slot_bytes=1024)
+        except ConfigError as error:
+            log.info("intents go over NATS only: %s", error)
+
+    def close(self) -> None:
+        """Give the ring back."""
+        if self.ring is not None:
+            self.ring.close()
+            self.ring = None
 
     def send(self, outgoing: Iterable[Outgoing]) -> None:
         """Publish in order, each intent before the next one is made."""
@@ -86,7 +104,10 @@ class Outlet:
         stamps = intent.stamps
         now = stamps.intent_publish_mono_ns = self._clock.mono_ns()
         try:
-            self._bus.publish(self._subject, encode(intent), headers=headers)
+            payload = encode(intent)
+            self._bus.publish(self._subject, payload, headers=headers)
+            if self.ring is not None:
+                self.ring.publish(self._subject, payload)
         except DependencyError as error:
             log.warning("%s", error)
             self._not_sent.value += 1

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tickmesh.runtime.bench.frames import Frames
 from tickmesh.runtime.bench.result import Result, from_ns
@@ -81,9 +82,13 @@ def read_exactly(sock: socket.socket, count: int) -> bytes:
     return data
 
 
-def _round_trips(sock: socket.socket, request: bytes, answer_bytes: int) -> list[int]:
+def _round_trips(
+    sock: socket.socket, request: bytes, answer_bytes: int, *, count: int = _WARM + _COUNT, pause_s: float = 0.0
+) -> list[int]:
     durations = []
-    for _ in range(_WARM + _COUNT):
+    for _ in range(count):
+        if pause_s:
+            time.sleep(pause_s)
         began = time.perf_counter_ns()
         sock.sendall(request)
         read_exactly(sock, answer_bytes)
@@ -112,17 +117,29 @@ def raw_nats(port: int, subject: str) -> socket.socket:
 
 
 def hop_nats_raw(_: Frames) -> Result:
+    what = "round trip of two hops through nats-server, bare blocking sockets, back to back"
+    return from_ns("hop_nats_raw", _raw_round_trips(), what)
+
+
+def hop_nats_raw_2ms(_: Frames) -> Result:
+    """The same at the pace of a market: everybody has gone to sleep and to other things in between."""
+    what = "the same with 2 ms between two messages, as a market has them: sleeping processes, cold caches"
+    return from_ns("hop_nats_raw_2ms", _raw_round_trips(count=_WARM + 3_000, pause_s=0.002), what)
+
+
+def _raw_round_trips(**pace: Any) -> list[int]:
     with nats_server() as port, peer("nats-raw", str(port)), raw_nats(port, "pong") as sock:
         size = str(PAYLOAD_BYTES).encode()
         request = b"PUB ping " + size + b"\r\n" + b"x" * PAYLOAD_BYTES + b"\r\n"
         answer_bytes = len(b"MSG pong 1 " + size + b"\r\n\r\n") + PAYLOAD_BYTES
-        durations = _round_trips(sock, request, answer_bytes)
-    return from_ns("hop_nats_raw", durations, "round trip of two hops through nats-server, bare blocking sockets")
+        return _round_trips(sock, request, answer_bytes, **pace)
 
 
 def hop_nats(_: Frames) -> Result:
     with nats_server() as port, peer("nats", str(port)):
-        durations = asyncio.run(_bus_round_trips(f"nats://127.0.0.1:{port}"))
+        import uvloop
+
+        durations = uvloop.run(_bus_round_trips(f"nats://127.0.0.1:{port}"))
     return from_ns("hop_nats", durations, "round trip of two hops through our bus (nats-py, event loops)")
 
 
@@ -158,8 +175,9 @@ def hop_ring(_: Frames) -> Result:
 
         writer = RingWriter(home, "bench")
         out = Path(home) / "durations"
+        own, other = _two_cores()
         try:
-            with peer("ring", home, str(out), str(_WARM + _COUNT)) as process:
+            with _pinned(own), peer("ring", home, str(out), str(_WARM + _COUNT), str(other)) as process:
                 tail = b"x" * (PAYLOAD_BYTES - 8)
                 for _i in range(_WARM + _COUNT):
                     writer.publish("bench", time.monotonic_ns().to_bytes(8, "little") + tail)
@@ -170,7 +188,23 @@ def hop_ring(_: Frames) -> Result:
         finally:
             writer.close()
         durations = [int(line) for line in out.read_text().split()]
-    return from_ns("hop_ring", durations[_WARM:], "one way through the shared-memory ring, busy poll")
+    return from_ns("hop_ring", durations[_WARM:], "one way through the shared-memory ring, busy poll, a core each")
+
+
+def _two_cores() -> tuple[int, int]:
+    """A core for each side of a spinning pair; the same one twice where there is only one."""
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[0], allowed[-1]
+
+
+@contextlib.contextmanager
+def _pinned(core: int) -> Iterator[None]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def cores() -> int:

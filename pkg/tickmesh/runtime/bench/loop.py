@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import psutil
 
 from tickmesh.runtime.bench.result import Result
 
-_RUN_S = 20
+_RUN_S = 30
 _FEED_RATE = 10_000
 
 
@@ -24,13 +26,15 @@ class LoopFailedError(RuntimeError):
     """`tickmesh up` did not end with a summary."""
 
 
-def run_up(*arguments: str, watch: Any = None) -> dict[str, Any]:
+def run_up(*arguments: str, watch: Any = None, settings: dict[str, str] | None = None) -> dict[str, Any]:
     """Run the whole system in a directory of its own; its summary. ``watch(process)`` is called every 0.5 s."""
     with tempfile.TemporaryDirectory(prefix="tickmesh-bench-") as home:
         command = [sys.executable, "-m", "tickmesh.runtime.cli", "up", "--json", "--free-ports", "--data-dir", home]
         log = Path(home) / "out"
         with log.open("wb") as output:
-            process = subprocess.Popen([*command, *arguments], stdout=output, stderr=subprocess.STDOUT)
+            process = subprocess.Popen(
+                [*command, *arguments], stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(settings or {})}
+            )
             try:
                 while process.poll() is None:
                     time.sleep(0.5)
@@ -62,15 +66,56 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def tick_to_order(name: str, transport: str) -> Result:
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way of running the loop: the command's arguments, settings in the environment, and what to call it."""
+
+    name: str
+    what: str
+    arguments: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+WAYS = (
+    Way("nats", "NATS", ("--transport", "nats")),
+    Way("ring", "shared-memory ring, sleeping on a bell", ("--transport", "shm")),
+    Way(
+        "ring_yield",
+        "shared-memory ring, the strategy yields instead of sleeping (strategy.ring_spin_us)",
+        ("--transport", "shm"),
+        (("TICKMESH_STRATEGY__RING_SPIN_US", "100000"),),
+    ),
+    Way("fused", "feed, strategy and execution in one process", ("--fused",)),
+    Way("fused_spin", "one process that never sleeps", ("--fused",), (("TICKMESH_LOCAL__SPIN", "true"),)),
+)
+STAGES = ("in_feed", "to_strategy", "in_strategy", "to_execution", "in_checks", "to_socket")
+_summaries: dict[str, dict[str, Any]] = {}
+
+
+def stage_of(way: Way, stage: str) -> Result:
+    """Median and p99 of one part of the way from tick to order, from the run that ``tick_to_order`` made."""
+    measured = _summary(way)["order_path_us"][stage]
+    what = f"of tick_to_order_{way.name}, the part {stage.replace('_', ' ')}"
+    name = f"tick_to_order_{way.name}_{stage}"
+    return Result(name, "us", round(measured["p50"], 1), round(measured["p99"], 1), int(measured["n"]), what)
+
+
+def _summary(way: Way) -> dict[str, Any]:
+    """One run of each way, however many lines are taken from it."""
+    if way.name not in _summaries:
+        _summaries[way.name] = run_up("--for", f"{_RUN_S}s", *way.arguments, settings=dict(way.settings))
+    return _summaries[way.name]
+
+
+def tick_to_order(way: Way) -> Result:
     """From the frame's arrival in the feed to the order's bytes at the venue's socket, every order of the run."""
-    summary = run_up("--for", f"{_RUN_S}s", "--transport", transport)
+    name, summary = f"tick_to_order_{way.name}", _summary(way)
     if summary["lost"] or summary["duplicated"]:
         raise LoopFailedError(f"{name}: {summary['lost']} lost, {summary['duplicated']} duplicated")
     measured = summary["latency_us"]["tick_to_order"]
     if not measured["n"]:
         raise LoopFailedError(f"{name}: no order was sent in {_RUN_S} s")
-    what = f"frame's arrival in feed to order's bytes at the venue's socket, {transport}, every order"
+    what = f"frame's arrival in feed to order's bytes at the venue's socket, every order; {way.what}"
     return Result(name, "us", round(measured["p50"], 1), round(measured["p99"], 1), int(measured["n"]), what)
 
 

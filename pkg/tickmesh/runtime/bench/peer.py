@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -50,10 +51,11 @@ async def nats(port: int) -> None:
     await asyncio.Event().wait()
 
 
-def ring(home: str, out: str, count: int) -> None:
+def ring(home: str, out: str, count: int, core: int) -> None:
     """Busy-poll the ring and write down how long each message took, in ns."""
     from tickmesh.bus.ring import poll_reader
 
+    os.sched_setaffinity(0, {core})
     durations: list[int] = []
     with poll_reader(home, "bench") as reader:
         _ready()
@@ -76,7 +78,7 @@ def main(arguments: list[str]) -> None:
 
         uvloop.run(nats(int(rest[0])))
     elif kind == "ring":
-        ring(rest[0], rest[1], int(rest[2]))
+        ring(rest[0], rest[1], int(rest[2]), int(rest[3]))
     else:
         raise SystemExit(f"there is no peer {kind!r}")
 

@@ -65,6 +65,10 @@ _RATIOS = (
     ("hop_nats", "hop_nats_raw", "times a raw-socket NATS round trip", False),
     ("tick_to_order_nats", "hop_nats_raw", "times a raw-socket NATS round trip", False),
     ("tick_to_order_ring", "hop_nats_raw", "times a raw-socket NATS round trip", False),
+    ("tick_to_order_fused", "hop_nats_raw", "times a raw-socket NATS round trip", False),
+    ("tick_to_order_fused_spin", "hop_nats_raw", "times a raw-socket NATS round trip", False),
+    ("tick_to_order_nats", "hop_nats_raw_2ms", "times the same round trip at a market's pace", False),
+    ("tick_to_order_fused_spin", "hop_nats_raw_2ms", "times the same round trip at a market's pace", False),
 )
 
 

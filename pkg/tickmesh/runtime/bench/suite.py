@@ -34,8 +34,16 @@ class Benchmark:
     capture: bool = True
 
 
-def _loop(name: str, transport: str) -> Benchmark:
-    return Benchmark(name, lambda _: loop.tick_to_order(name, transport), capture=False)
+def _loop(way: loop.Way) -> list[Benchmark]:
+    """The whole way from tick to order and its parts, all from one run."""
+    whole = Benchmark(f"tick_to_order_{way.name}", lambda _: loop.tick_to_order(way), capture=False)
+    return [
+        whole,
+        *(
+            Benchmark(f"{whole.name}_{stage}", lambda _, stage=stage: loop.stage_of(way, stage), capture=False)  # type: ignore[misc]
+            for stage in loop.STAGES
+        ),
+    ]
 
 
 BENCHMARKS: tuple[Benchmark, ...] = (
@@ -63,8 +71,8 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("hop_nats_raw", hops.hop_nats_raw, capture=False),
     Benchmark("hop_nats", hops.hop_nats, capture=False),
     Benchmark("hop_ring", hops.hop_ring, capture=False),
-    _loop("tick_to_order_nats", "nats"),
-    _loop("tick_to_order_ring", "shm"),
+    Benchmark("hop_nats_raw_2ms", hops.hop_nats_raw_2ms, capture=False),
+    *(benchmark for way in loop.WAYS for benchmark in _loop(way)),
 )
 FEED_CPU = "feed_cpu_pct"
 NAMES = (*(b.name for b in BENCHMARKS), FEED_CPU)
