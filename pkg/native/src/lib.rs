@@ -12,6 +12,7 @@ mod levels;
 mod market;
 mod matching;
 mod pack;
+mod pretrade;
 mod queue_model;
 mod replica;
 mod ring;
@@ -24,7 +25,7 @@ mod twin;
 use pyo3::prelude::*;
 
 /// Raised with every change that the Python side must know of; see `tickmesh.hotpath.INTERFACE`.
-const INTERFACE: u32 = 8;
+const INTERFACE: u32 = 9;
 
 #[pymodule]
 fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -36,6 +37,7 @@ fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<queue_model::QueueModel>()?;
     module.add_class::<histogram::Histogram>()?;
     module.add_class::<token_bucket::TokenBucket>()?;
+    module.add_class::<pretrade::PreTradeKernel>()?;
     module.add_class::<signal::LeanSignal>()?;
     module.add_class::<ring::RingWriter>()?;
     module.add_class::<ring::RingReader>()?;

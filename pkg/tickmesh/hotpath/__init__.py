@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-INTERFACE = 8
+INTERFACE = 9
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 
@@ -61,6 +61,7 @@ if TYPE_CHECKING or native is None:
     from tickmesh.hotpath.pure.histogram import Histogram
     from tickmesh.hotpath.pure.market import APPLIED, BUFFERED, GAP, OLD, OTHER, TOP, TOP_OLD, TRADE, Market
     from tickmesh.hotpath.pure.matching import MatchingBook
+    from tickmesh.hotpath.pure.pretrade import PreTradeKernel
     from tickmesh.hotpath.pure.queue_model import QueueModel
     from tickmesh.hotpath.pure.replica import BookReplica
     from tickmesh.hotpath.pure.ring import RingReader, RingWriter
@@ -82,6 +83,7 @@ else:
         LeanSignal,
         Market,
         MatchingBook,
+        PreTradeKernel,
         QueueModel,
         RingReader,
         RingWriter,
@@ -106,6 +108,7 @@ __all__ = [
     "LeanSignal",
     "Market",
     "MatchingBook",
+    "PreTradeKernel",
     "QueueModel",
     "RingReader",
     "RingWriter",

@@ -15,7 +15,7 @@ from tickmesh.domain.messages import OrderIntent
 from tickmesh.domain.subjects import token
 from tickmesh.risk.compiled import CompiledLimits
 from tickmesh.risk.limits import Limits
-from tickmesh.risk.view import ATTO, Leg, RiskView, SymbolView
+from tickmesh.risk.view import Leg, RiskView, SymbolView
 
 FUTURE_TOLERANCE_NS = 1_000_000_000
 """How far ahead of our wall clock an intent may claim to be published; one machine or a disciplined clock."""
@@ -265,7 +265,7 @@ def position(c: Candidate) -> Refusal | None:
 def _account(c: Candidate, added_atto: int) -> Refusal | None:
     """The account's exposure and margin with ``added_atto`` of quote currency more at risk."""
     view, limits = c.view, c.limits
-    if view.exposure_atto + added_atto > limits.max_exposure_notional * ATTO:
+    if view.exposure_atto + added_atto > c.bounds.max_exposure_atto:
         return Refusal("max_exposure", "the account's exposure could grow past its limit")
     if c.symbol.leverage > limits.max_leverage:
         return Refusal("max_leverage", f"{c.intent.symbol} is set to leverage {c.symbol.leverage} at the venue")
@@ -274,7 +274,8 @@ def _account(c: Candidate, added_atto: int) -> Refusal | None:
     margin = -(-added_atto // c.symbol.leverage)
     if margin > view.available_atto:
         return Refusal("margin", "the available balance does not cover the margin of this order")
-    if view.margin_atto + margin > view.equity_atto * limits.max_margin_use:
+    numerator, denominator = c.bounds.margin_use
+    if (view.margin_atto + margin) * denominator > view.equity_atto * numerator:
         return Refusal("margin", "positions and open orders would use more than the allowed share of the equity")
     return None
 

@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from tickmesh.domain.instrument import Instrument
 from tickmesh.risk.limits import Limits, SymbolLimits
+from tickmesh.risk.view import ATTO
 
 UNBOUNDED = 1 << 200
 _NO_LIMITS = SymbolLimits()
@@ -34,6 +35,9 @@ class CompiledLimits:
     max_order_tl: int
     max_position_tl: int
     max_open_orders: int
+    max_exposure_atto: int
+    margin_use: tuple[int, int]
+    """The share of the equity that margins may take, as an exact quotient."""
 
 
 def compile_limits(instrument: Instrument, limits: Limits) -> CompiledLimits:
@@ -59,6 +63,8 @@ def compile_limits(instrument: Instrument, limits: Limits) -> CompiledLimits:
         max_order_tl=_most(_first(own.max_order_notional, limits.max_order_notional), tick * lot),
         max_position_tl=_most(_first(own.max_position_notional, limits.max_position_notional), tick * lot),
         max_open_orders=open_orders,
+        max_exposure_atto=int(limits.max_exposure_notional * ATTO),
+        margin_use=limits.max_margin_use.as_integer_ratio(),
     )
 
 

@@ -2,6 +2,9 @@
 
 Approving reserves: the order's exposure, its intent id and its message count are in the RiskView before the
 caller sees the answer, so two intents in a row can never pass on the same room. It sends nothing.
+
+Most intents pass, and ``quick`` sees that with the hot path's kernel. Whatever it does not see as a plain yes goes
+through the checks one by one: only they refuse, and they are the rule book (decision 0114).
 """
 
 from __future__ import annotations
@@ -13,10 +16,12 @@ from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import IntentAction
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import OrderIntent
-from tickmesh.risk.checks import CHECKS, Candidate, Check, make_candidate
+from tickmesh.hotpath import PreTradeKernel
+from tickmesh.risk.checks import CHECKS, Check, make_candidate
 from tickmesh.risk.compiled import CompiledLimits, compile_limits
 from tickmesh.risk.limits import Limits
-from tickmesh.risk.view import RateWindow, Reservation, RiskView
+from tickmesh.risk.quick import make_kernel, worth_if_plain
+from tickmesh.risk.view import RateWindow, Reservation, RiskView, SymbolView
 
 _NS_PER_S = 1_000_000_000
 
@@ -25,9 +30,14 @@ class PreTrade:
     """All checks before anything leaves, under limits that may change at any time."""
 
     def __init__(
-        self, instruments: Mapping[str, Instrument], limits: Limits, *, checks: tuple[Check, ...] = CHECKS
-    ) -> None:
+        self, instruments: Mapping[str, Instrument], limits: Limits, *, checks: tuple[Check, ...] = CHECKS,
+        kernel: type[PreTradeKernel] | None = PreTradeKernel,
+    ) -> None:  # fmt: skip
+        """``kernel`` is either half's; None leaves everything to ``checks``, as do other ones than ours."""
         self._checks = checks
+        self._kind = kernel if checks is CHECKS else None
+        self._kernels: dict[tuple[str, bool], PreTradeKernel | None] = {}
+        self.quick = 0
         self._instruments = dict(instruments)
         self._limits = limits
         self._bounds: dict[str, CompiledLimits] = {}
@@ -41,11 +51,13 @@ class PreTrade:
         """Use ``limits`` (validated by ``limits.parse`` or ``limits.check``) from the next intent on."""
         self._limits = limits
         self._bounds = {symbol: compile_limits(i, limits) for symbol, i in self._instruments.items()}
+        self._kernels.clear()
 
     def set_instrument(self, instrument: Instrument) -> None:
         """Take over changed filters or a changed status of a symbol."""
         self._instruments[instrument.symbol] = instrument
         self._bounds[instrument.symbol] = compile_limits(instrument, self._limits)
+        self._kernels.clear()
 
     def approve(self, intent: OrderIntent, view: RiskView, now_ns: int, now_mono_ns: int) -> ApprovedOrder | Refusal:
         """Judge ``intent``; cancels always pass.
@@ -66,46 +78,66 @@ class PreTrade:
             view.messages_second = _resized(view.messages_second, limits.max_messages_per_s)
         if view.messages_minute.size != limits.max_messages_per_min:
             view.messages_minute = _resized(view.messages_minute, limits.max_messages_per_min)
-        candidate = make_candidate(
-            intent, client_order_id(intent.strategy, intent.intent_id), symbol, bounds, view, limits, now_ns,
-            now_mono_ns,
-        )  # fmt: skip
+        order_id = client_order_id(intent.strategy, intent.intent_id)
+        kernel = self._kernel(symbol, view.hedge_mode)
+        if kernel is not None:
+            worth = worth_if_plain(kernel, intent, order_id, symbol, bounds, view, limits, now_ns, now_mono_ns)
+            if worth is not None:
+                self.quick += 1
+                return self._reserve(intent, order_id, view, worth, now_mono_ns)
+        candidate = make_candidate(intent, order_id, symbol, bounds, view, limits, now_ns, now_mono_ns)
         for check in self._checks:
             refusal = check(candidate)
             if refusal is not None:
                 return refusal
-        return self._reserve(candidate)
+        return self._reserve(intent, order_id, view, candidate.worth_ticks, now_mono_ns)
 
-    def _reserve(self, c: Candidate) -> ApprovedOrder:
-        intent, view = c.intent, c.view
+    def _kernel(self, symbol: SymbolView, hedge_mode: bool) -> PreTradeKernel | None:
+        name = symbol.instrument.symbol
+        try:
+            return self._kernels[name, hedge_mode]
+        except KeyError:
+            made = None
+            if self._kind is not None:
+                made = make_kernel(
+                    self._bounds[name], self._limits, hedge_mode=hedge_mode, unit_atto=symbol.unit_atto, kind=self._kind
+                )
+            self._kernels[name, hedge_mode] = made
+            return made
+
+    def _reserve(
+        self, intent: OrderIntent, order_id: str, view: RiskView, worth_ticks: int, now_mono_ns: int
+    ) -> ApprovedOrder:
         # A conditional order rests nowhere until it triggers; IOC and FOK never rest, but until the venue has
         # answered an own order on the other side could meet them.
-        resting_ticks = 0 if c.conditional else intent.price_ticks
+        side, stop_ticks = intent.side, intent.stop_price_ticks
+        resting_ticks = 0 if stop_ticks else intent.price_ticks
+        identity = (intent.strategy, intent.symbol, side, intent.price_ticks or stop_ticks, intent.qty_lots)
         view.reserve(
             Reservation(
-                c.client_order_id, intent.symbol, intent.strategy, intent.side, intent.position_side, c.worth_ticks,
-                resting_ticks, intent.qty_lots, c.identity,
+                order_id, intent.symbol, intent.strategy, side, intent.position_side, worth_ticks, resting_ticks,
+                intent.qty_lots, identity,
             )
         )  # fmt: skip
         view.note_intent(intent.intent_id)
-        view.messages_second.note(c.now_mono_ns)
-        view.messages_minute.note(c.now_mono_ns)
-        self._throttle(c)
-        return ApprovedOrder(intent, c.client_order_id, c.now_mono_ns)
+        view.messages_second.note(now_mono_ns)
+        view.messages_minute.note(now_mono_ns)
+        self._throttle(intent.strategy, view, now_mono_ns)
+        return ApprovedOrder(intent, order_id, now_mono_ns)
 
-    def _throttle(self, c: Candidate) -> None:
+    def _throttle(self, strategy: str, view: RiskView, now_mono_ns: int) -> None:
         """Count the order against its strategy; the last allowed one shuts it (``view.throttled``) for a person."""
-        limits, strategy = c.limits, c.intent.strategy
-        window = c.view.strategy_orders.get(strategy)
+        limits = self._limits
+        window = view.strategy_orders.get(strategy)
         window_ns = limits.throttle_window_s * _NS_PER_S
         if window is None or window.size != limits.throttle_orders or window.window_ns != window_ns:
             old = window.times if window is not None else ()
             window = RateWindow(limits.throttle_orders, window_ns)
             window.times.extend(old)
-            c.view.strategy_orders[strategy] = window
-        window.note(c.now_mono_ns)
-        if window.full(c.now_mono_ns):
-            c.view.throttled.add(strategy)
+            view.strategy_orders[strategy] = window
+        window.note(now_mono_ns)
+        if window.full(now_mono_ns):
+            view.throttled.add(strategy)
 
 
 def _resized(window: RateWindow, size: int) -> RateWindow:

@@ -16,6 +16,7 @@ from decimal import ROUND_CEILING, Decimal
 from tickmesh.domain.enums import PositionSide, RiskState, Side
 from tickmesh.domain.errors import NotFiniteError, UnknownSymbolError
 from tickmesh.domain.instrument import Instrument
+from tickmesh.hotpath.pure.pretrade import NEVER_NS
 
 ATTO = 10**18
 _SEEN_INTENTS = 200_000
@@ -130,6 +131,11 @@ class RateWindow:
 
     def full(self, now_mono_ns: int) -> bool:
         return len(self.times) >= self.size and now_mono_ns - self.times[-self.size] < self.window_ns
+
+    @property
+    def oldest_mono_ns(self) -> int:
+        """When the oldest of the last ``size`` messages left; long ago when there were not so many."""
+        return self.times[-self.size] if len(self.times) >= self.size else NEVER_NS
 
     def note(self, now_mono_ns: int) -> None:
         self.times.append(now_mono_ns)

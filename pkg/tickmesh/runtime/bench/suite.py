@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tickmesh.domain.errors import ConfigError
-from tickmesh.runtime.bench import engine, hops, loop, market
+from tickmesh.runtime.bench import engine, hops, loop, market, orders
 from tickmesh.runtime.bench.frames import Frames, default_capture, load
 from tickmesh.runtime.bench.result import Outcome, Result, Skipped, ratios, table
 
@@ -67,6 +67,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         for name in ("native", "pure")
         for stage in engine.STAGES
     ),
+    Benchmark("pretrade_native", orders.pretrade("native"), capture=False),
+    Benchmark("pretrade_pure", orders.pretrade("pure"), capture=False),
+    Benchmark("pretrade_checks", orders.pretrade("checks"), capture=False),
+    *(Benchmark(name, run, capture=False) for name, run in orders.CODECS.items()),
+    Benchmark("ring_native", orders.ring("native"), capture=False),
+    Benchmark("ring_pure", orders.ring("pure"), capture=False),
     Benchmark("hop_tcp", hops.hop_tcp, capture=False),
     Benchmark("hop_nats_raw", hops.hop_nats_raw, capture=False),
     Benchmark("hop_nats", hops.hop_nats, capture=False),
