@@ -46,6 +46,8 @@ crds: $(STAMP) ## write the custom resource definitions again
 
 lock: ## pin the dependencies again (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --extra dev --extra build pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate --extra operator -c requirements.lock pyproject.toml -o tools/image/runtime.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-annotate -c requirements.lock tools/image/build.in -o tools/image/build.lock
 
 clean: ## remove what make made; state in .data stays
 	rm -rf $(VENV) dist build .pytest_cache .ruff_cache .mypy_cache

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from apiserver import ApiServer, free_port
-from chart import CHART, ROOT, VALUES, Helm, pod_specs, program
+from apiserver import ApiServer
+from chart import CHART, ROOT, VALUES, Helm, program
+from service_account import as_service_account
 from world import World, account, breaker, eventually, strategy
 
 from tickmesh.kube.generate import rendered
@@ -186,7 +186,7 @@ def test_the_operator_works_with_exactly_the_rights_of_the_chart(
     try:
         release = ("tickmesh", str(CHART), "--namespace", world.namespace, "--set", "crds.enabled=false")
         installer.ok("install", *release)
-        started = _as_service_account(world, "tickmesh-operator")
+        started = as_service_account(world, "tickmesh-operator")
         world.operator(**started)
         world.apply(account(), strategy(mode="Live", account="main"), breaker("rest", "VenueREST"))
         deployment = eventually(lambda: world.get("deployment", "strategy-mm"), what="the Deployment")
@@ -247,27 +247,3 @@ def test_the_operator_may_do_nothing_else(installer: Helm, cluster: ApiServer, n
         ("delete", "customresourcedefinitions.apiextensions.k8s.io"),
     ):
         assert not may(*what), what
-
-
-def _as_service_account(world: World, name: str) -> dict[str, str]:
-    """The operator's environment as the chart gives it, but for addresses, with the ServiceAccount's own token."""
-    token = world.kubectl("create", "token", name, "--duration=1h").stdout.strip()
-    assert token
-    config = yaml.safe_load(world.api.kubeconfig.read_text())
-    config["users"] = [{"name": "operator", "user": {"token": token}}]
-    config["contexts"][0]["context"] |= {"user": "operator", "namespace": world.namespace}
-    kubeconfig = world.home / "operator.kubeconfig"
-    kubeconfig.write_text(yaml.safe_dump(config))
-    installation = world.get("configmap", "tickmesh-installation")
-    deployment = world.get("deployment", "tickmesh-operator")
-    assert installation is not None and deployment is not None
-    (world.home / "chart-installation.json").write_text(installation["data"]["installation.json"])
-    ((_, template),) = pod_specs([deployment])
-    given = {e["name"]: e["value"] for e in template["spec"]["containers"][0]["env"] if "value" in e}
-    return {
-        **{k: v for k, v in os.environ.items() if k == "PATH"},
-        **given,
-        "KUBECONFIG": str(kubeconfig),
-        "TICKMESH_OPERATOR__INSTALLATION_FILE": str(world.home / "chart-installation.json"),
-        "TICKMESH_OPERATOR__WEBHOOK_PORT": str(free_port()),
-    }

@@ -2,6 +2,7 @@
 # What the image holds, step by step: used by the Dockerfile and, on a machine without a container engine, by its test.
 #   tools/image/install.sh PREFIX      PREFIX/{bin,lib} a virtual environment, PREFIX/app the entries, PREFIX/sbom.cdx.json
 set -eu
+unset PYTHONPATH PYTHONHOME
 prefix=$1
 root=$(cd "$(dirname "$0")/../.." && pwd)
 python=${PYTHON:-python3}

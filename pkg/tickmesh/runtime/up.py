@@ -11,9 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
-import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -31,8 +29,6 @@ from tickmesh.runtime.report import collect_summary
 from tickmesh.runtime.table import FUSED, SERVICES, ServiceRow, hot_services, rows
 from tickmesh.settings import Settings, load
 from tickmesh.settings.load import variable
-
-log = logging.getLogger(__name__)
 
 _SERVER_READY_S = 60.0
 _SERVICE_READY_S = 45.0
@@ -54,23 +50,8 @@ def up(arguments: argparse.Namespace) -> int:
         ) from None
     with lock:
         _take(lock, data_dir)
-        try:
-            _require_room(data_dir, settings.local.min_free_mb)
-        except DependencyError as error:
-            raise ConfigError(f"{error}, or choose another directory with --data-dir") from None
         supervisor = Supervisor(settings, overrides, data_dir)
         return asyncio.run(supervisor.run(for_s=arguments.for_s, as_json=arguments.json))
-
-
-def _require_room(data_dir: Path, min_free_mb: int) -> None:
-    """Stop while there is still room to drain in: a journal that cannot be written would hold orders up."""
-    free_mb = shutil.disk_usage(data_dir).free // 1_000_000
-    if free_mb < min_free_mb:
-        raise DependencyError(
-            "disk",
-            f"the disk of {data_dir} is full ({free_mb} MB free, TICKMESH_LOCAL__MIN_FREE_MB is {min_free_mb}); "
-            "free space there",
-        )
 
 
 def _take(lock: TextIO, data_dir: Path) -> None:
@@ -312,7 +293,6 @@ class Supervisor:
                     await self._stop.wait()
             if self._stop.is_set() or (end is not None and loop.time() >= end):
                 return
-            _require_room(self.data_dir, self.settings.local.min_free_mb)
             for child in self.children.values():
                 child.sample()
                 if child.broken:
@@ -334,15 +314,11 @@ class Supervisor:
     async def _keep_books(self) -> None:
         """Write the feed's whole final books beside the logs, for whoever wants to compare them."""
         folder = self.data_dir / "books"
-        with contextlib.suppress(OSError):  # said below, for each book
-            folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         for symbol in self.settings.venue.symbols:
             book = await self.poller.get(f"{self.poller.url('feed')}/book/{symbol}?depth=0")
             if book is not None:
-                try:
-                    (folder / f"{symbol}.json").write_text(json.dumps(book), encoding="utf-8")
-                except OSError as error:
-                    log.warning("cannot write the final book of %s (%s)", symbol, error.strerror)
+                (folder / f"{symbol}.json").write_text(json.dumps(book), encoding="utf-8")
 
     async def _drain(self, failure: str) -> dict[str, Any]:
         summary: dict[str, Any] = {"error": failure} if failure else {}

@@ -8,12 +8,7 @@ from tickmesh.settings.key import Section, key
 class LocalSettings(Section):
     data_dir: str = key(".data", "Where state is kept between runs.")
     transport: str = key("nats", "What carries ticks to strategies: nats, or shm for the ring.", pattern="^(nats|shm)$")
-    drain_timeout_s: float = key(
-        30.0, "How long all services together may drain before they are killed.", unit="s", gt=0, le=300
-    )
-    min_free_mb: int = key(
-        64, "Free disk below which nothing starts, and what runs drains while it still can.", unit="MB", ge=0
-    )
+    drain_timeout_s: float = key(30.0, "How long a service may drain before it is killed.", unit="s", gt=0, le=300)
     background_nice: int = key(
         10,
         "How far what is not between a tick and its order (venue, databases, risk, account, recorder, gateway) gives "
