@@ -154,7 +154,7 @@ def _strategy_status() -> Schema:
             "holder": text("Pod that holds the lease."),
             "mode": text("Mode that the pods confirmed."),
             "positions": many("Positions of this strategy.", position, 256),
-            "pnl": signed_decimal("Realised and unrealised, quote currency, since midnight UTC."),
+            "pnl": signed_decimal("Realised and unrealised, quote currency, since the strategy began."),
             "lastSignalTime": moment("When it signalled last."),
             "lastError": text("The plugin's last error, one sentence.", maxLength=1024),
         },
