@@ -179,6 +179,7 @@ class OrderLedger:
             commission=trade.commission, commission_asset=trade.commission_asset, realized_pnl=trade.realized_pnl,
             maker=trade.maker, correlation_id=order.correlation_id,
         )  # fmt: skip
+        self._note_venue_id(order, trade.venue_order_id)
         step = order.fill(trade.qty_lots, trade.exchange_ms)
         # The fill is journaled whatever the order's own sums say: the venue did trade.
         self.outbox.append(
@@ -203,6 +204,7 @@ class OrderLedger:
             self._note_trade(*key)
             order = self.orders.get(message.client_order_id)
             if order is not None:
+                self._note_venue_id(order, message.venue_order_id)
                 order.fill(message.qty_lots, message.exchange_ns // 1_000_000)
                 self._close_if_settled(order)
             return
@@ -264,6 +266,12 @@ class OrderLedger:
             return
         del self.orders[client_id]
         self._by_venue_id.pop((oldest.symbol, oldest.venue_order_id), None)
+
+    def _note_venue_id(self, order: OrderMachine, venue_order_id: int) -> None:
+        """A trade may be the first that the venue says of an order: it names it, too."""
+        if venue_order_id and not order.venue_order_id:
+            order.venue_order_id = venue_order_id
+            self._by_venue_id[(order.symbol, venue_order_id)] = order.client_order_id
 
     def _note_trade(self, symbol: str, trade_id: int) -> None:
         self._trades[(symbol, trade_id)] = None

@@ -182,3 +182,16 @@ def test_the_journal_alone_rebuilds_the_same_ledger(history: History, choose: ra
     assert picture(again, history) == picture(ledger, history)
     assert again.seen("i")
     assert again.outbox == []
+
+
+def test_a_trade_that_comes_before_any_report_names_the_order_in_the_journal_too() -> None:
+    """Found by tests/unit/engine, seed 127: the venue's id was known live and missing after a restart."""
+    history = History([2], None)
+    ledger, _ = fresh(history)
+    tell(ledger, history, history.trades[0])
+    tell(ledger, history, history.facts[0])
+    again = OrderLedger("main", "binance", Position())
+    for record in ledger.outbox:
+        again.restore(decode(type(record.message), encode(record.message)))
+    assert again.orders[history.client_id].venue_order_id == VENUE_ID
+    assert again.order_of_trade(msgspec.structs.replace(history.trades[0], client_order_id="")) is not None

@@ -68,6 +68,7 @@ class NatsServer:
         """Who wrote the lease last: the one writer there may be."""
         self.on_stored: Callable[[str, Line], None] = lambda _stream, _line: None
         self._message_ids: dict[str, tuple[int, int]] = {}
+        self._last_seq: dict[str, int] = dict.fromkeys(STREAMS, 0)
 
     # Streams.
 
@@ -80,7 +81,7 @@ class NatsServer:
         for stream, patterns in STREAMS.items():
             if any(matches(p, subject) for p in patterns):
                 lines = self.streams[stream]
-                seq = lines[-1].seq + 1 if lines else 1
+                seq = self._last_seq[stream] = self._last_seq[stream] + 1
                 line = Line(subject, data, seq, self.world.now_ns)
                 lines.append(line)
                 if stream == "MD" and len(lines) > 400:

@@ -73,16 +73,22 @@ def draw(seed: int) -> Plan:
              "venue_breaks", "temper", "temper", "temper", "temper", "stream_lost", "stream_late", "stream_repeated",
              "stream_cut", "listen_key", "maintenance", "venue_clock", "machine_clock", "halt", "by_hand",
              "redelivery", "liquidate"]  # fmt: skip
+    standby = random.random() < 0.4
+    if standby:
+        kinds += ["pause", "pause", "pause", "nats_cut", "nats_cut", "kill_after_send"]
     some = random.sample(kinds, random.randint(1, 6))
     faults = []
     for number in range(random.choice((1, 2, 3, 5, 8, 12, 18))):
         faults.append(_draw_one(random, number, random.choice(some)))
-    return Plan(seed, tuple(sorted(faults, key=lambda f: f.at_s)), random.random() < 0.4)
+    return Plan(seed, tuple(sorted(faults, key=lambda f: f.at_s)), standby)
 
 
 def _draw_one(random: Random, number: int, kind: str) -> Fault:
     at_s = random.uniform(0.5 if random.random() < 0.2 else 4.0, FAULTS_END_S)
     for_s = min(random.choice((0.2, 1.0, 3.0, 6.0, 12.0)) * random.uniform(0.5, 1.5), FAULTS_END_S + 4 - at_s)
+    if kind == "pause":  # around the lease's time to live, and past it
+        for_s = min(random.uniform(1.0, 9.0), FAULTS_END_S + 4 - at_s)
+        return Fault(number, at_s, kind, for_s, detail="first")
     if kind == "kill_after_send":
         return Fault(number, at_s, kind, size=random.choice((1, 2, 3, 4, 6, 9, 15, 40, 120)))
     if kind == "temper":
