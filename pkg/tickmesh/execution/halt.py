@@ -30,6 +30,8 @@ class HaltState(msgspec.Struct):
 
     scopes: dict[str, Latched] = msgspec.field(default_factory=dict)
     ctl_seq: int = 0
+    flatten: list[str] = []
+    """Scopes that are halted and still to be flattened."""
 
 
 def merge(mine: HaltState, theirs: HaltState) -> HaltState:
@@ -44,7 +46,7 @@ def merge(mine: HaltState, theirs: HaltState) -> HaltState:
         other = both.get(scope)
         if other is None or _HARDNESS[other.state] < _HARDNESS[latched.state]:
             both[scope] = latched
-    return HaltState(both, mine.ctl_seq)
+    return HaltState(both, mine.ctl_seq, sorted({*mine.flatten, *theirs.flatten}))
 
 
 class HaltLatch:
@@ -77,11 +79,20 @@ class HaltLatch:
             lifted = list(scopes) if control.scope == ALL else [s for s in scopes if s == control.scope]
             for scope in lifted:
                 del scopes[scope]
+            self.state.flatten = [scope for scope in self.state.flatten if scope in scopes]
             return bool(lifted)
         present = scopes.get(control.scope)
-        if present is not None and _HARDNESS[present.state] >= _HARDNESS[state]:
-            return False  # a halt is not softened by a later reduce: it must be resumed
+        flatten = state is RiskState.HALTED and control.arguments.get("flatten") == "true"
+        # A halt is not softened by a later reduce: it must be resumed. A later command may want it flat as well.
+        if (
+            present is not None
+            and _HARDNESS[present.state] >= _HARDNESS[state]
+            and not (flatten and control.publish_ns > present.since_ns)
+        ):
+            return False
         scopes[control.scope] = Latched(state, control.reason, control.actor, control.publish_ns)
+        if flatten:
+            self.state.flatten = sorted({*self.state.flatten, control.scope})
         return True
 
     def of(self, scope: str) -> RiskState:

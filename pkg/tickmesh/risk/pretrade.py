@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from tickmesh.domain.approval import ApprovedOrder, Refusal
 from tickmesh.domain.client_order_id import client_order_id
-from tickmesh.domain.enums import IntentAction
+from tickmesh.domain.enums import IntentAction, OrderType
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import OrderIntent
 from tickmesh.hotpath import PreTradeKernel
@@ -104,6 +104,27 @@ class PreTrade:
                 )
             self._kernels[name, hedge_mode] = made
             return made
+
+    def exit_lots(self, symbol: str, held_lots: int) -> int:
+        """How much of a position one market order may close."""
+        bounds = self._bounds.get(symbol)
+        return min(held_lots, bounds.market_max_lots or held_lots) if bounds is not None else held_lots
+
+    def approve_exit(self, intent: OrderIntent, held_lots: int, now_mono_ns: int) -> ApprovedOrder | Refusal:
+        """Judge the emergency stop's closing order, which passes halts, breakers and prices: it can only shrink.
+
+        Args:
+            intent: a reduce-only market order.
+            held_lots: what the venue says is held there, negative when short.
+        """
+        closes = intent.side < 0 < held_lots or held_lots < 0 < intent.side
+        if intent.order_type is not OrderType.MARKET or not intent.reduce_only or not closes:
+            return Refusal("no_exit", f"{intent.intent_id} is no order that only closes a position")
+        if not 0 < intent.qty_lots <= abs(held_lots):
+            return Refusal("no_exit", f"{intent.qty_lots} lots are more than the {abs(held_lots)} that are held")
+        if intent.symbol not in self._instruments:
+            return Refusal("unknown_symbol", f"{intent.symbol} is not a symbol of this account; see venue.symbols")
+        return ApprovedOrder(intent, client_order_id(intent.strategy, intent.intent_id), now_mono_ns)
 
     def _reserve(
         self, intent: OrderIntent, order_id: str, view: RiskView, worth_ticks: int, now_mono_ns: int

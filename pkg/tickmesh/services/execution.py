@@ -19,7 +19,7 @@ from aiohttp import web
 
 from tickmesh.bus.ring import INTENTS, SPIN_US, RingReader
 from tickmesh.domain import subjects
-from tickmesh.domain.enums import Severity
+from tickmesh.domain.enums import PositionSide, Severity
 from tickmesh.domain.errors import DependencyError, MalformedFrameError, NotFiniteError, TickmeshError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import Alert, FillEvent, MarkPrice, OrderEvent, decode, encode
@@ -34,6 +34,7 @@ from tickmesh.risk.view import RiskView
 from tickmesh.services.claim import Claim, sole_holder
 from tickmesh.services.execution_breakers import TradingBreakers
 from tickmesh.services.execution_deadman import DeadMan
+from tickmesh.services.execution_flatten import Flattener
 from tickmesh.services.execution_halt import HaltKeeper
 from tickmesh.services.execution_journal import STREAM, JournalWriter
 from tickmesh.services.execution_outside import OUTSIDE, Outside
@@ -66,7 +67,8 @@ async def run(service: Service, outside: Outside = OUTSIDE) -> None:
     async def halt(request: web.Request) -> web.StreamResponse:
         if not desk:
             return json_response({"error": "the execution service is still starting"}, status=503)
-        desk[0].halt_now(request.query.get("reason", "halted by hand"), "admin endpoint")
+        flatten = request.query.get("flatten", "") == "true"
+        desk[0].halt_now(request.query.get("reason", "halted by hand"), "admin endpoint", flatten=flatten)
         return json_response({"halted": service.settings.venue.account})
 
     async def state(_: web.Request) -> web.StreamResponse:
@@ -177,6 +179,12 @@ class _Desk:
             self.alert, lambda reason: self.halt_now(reason, "reconciliation"),
         )  # fmt: skip
         self.halts = HaltKeeper(venue.account, state_dir / f"{venue.account}.halt.json", self.view, self._cancel_where)
+        self.flattener = Flattener(
+            service, self.rest, self.path, self.pretrade, instruments, self.alert,
+            self.halts.flattened, self.halts.to_flatten,
+        )  # fmt: skip
+        self.halts.flatten = self.flattener.begin
+        self.halts.picture = self.picture
         self.deadman = DeadMan(self.rest, self.ledger, service.clock, own.deadman_s, self._is_writer)
         self.stream = UserStream(
             self.rest, venue.stream_url, self._on_user_event, self.reconciler.after_gap,
@@ -486,10 +494,27 @@ class _Desk:
         with contextlib.suppress(DependencyError):
             self.service.bus.publish(subjects.alert(severity, kind), encode(message))
 
-    def halt_now(self, reason: str, actor: str) -> None:
+    def halt_now(self, reason: str, actor: str, *, flatten: bool = False) -> None:
         """Stop this account, latched."""
-        self.halts.halt(reason, actor, self.service.clock.wall_ns())
+        flatten = flatten or self.pretrade.limits.flatten_on_halt
+        self.halts.halt(reason, actor, self.service.clock.wall_ns(), flatten=flatten)
         self.alert(Severity.CRITICAL, "halted", f"account {self.service.settings.venue.account} is halted: {reason}")
+
+    def picture(self) -> dict[str, Any]:
+        """Orders and positions of this moment, for the file that an emergency stop leaves behind."""
+        sides = ("LONG", "SHORT") if self.view.hedge_mode else ("BOTH",)
+        return {
+            "at_ns": self.service.clock.wall_ns(),
+            "orders": [
+                {"id": o.client_order_id, "symbol": o.symbol, "side": o.side.name, "state": o.state.value,
+                 "open_lots": o.qty_lots - o.filled_lots, "price_ticks": o.price_ticks, "reduce_only": o.reduce_only}
+                for o in self.ledger.open_of()
+            ],
+            "positions": {
+                f"{symbol}.{side}": seen.leg(PositionSide(side)).position_lots
+                for symbol, seen in self.view.symbols.items() for side in sides
+            },
+        }  # fmt: skip
 
     def _cancel_where(self, wanted: Callable[[OrderMachine], bool]) -> None:
         for order in self.ledger.open_of():

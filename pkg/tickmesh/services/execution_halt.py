@@ -39,6 +39,10 @@ class HaltKeeper:
         self._key = f"execution.halt.{account}"
         self._shared = b""
         self.latch = HaltLatch(account, _load(path))
+        self.flatten: Callable[[str], None] = lambda scope: None
+        """Called with each scope that is to hold nothing; ``flattened`` when it does."""
+        self.picture: Callable[[], object] = dict
+        """What is open and held, kept beside the latch when something is halted."""
         self._show()
 
     async def restore(self, bus: Bus) -> None:
@@ -88,10 +92,23 @@ class HaltKeeper:
         self.apply(control, message.stream_seq)
         await message.ack()
 
-    def halt(self, reason: str, actor: str, now_ns: int) -> None:
-        """Stop this account now, without NATS."""
+    def halt(self, reason: str, actor: str, now_ns: int, *, flatten: bool = False) -> None:
+        """Stop this account now, without NATS; ``flatten`` also closes what it holds."""
         scope = f"account.{self._account}"
-        self.apply(Control(verb="halt", scope=scope, reason=reason, actor=actor, publish_ns=now_ns))
+        arguments = {"flatten": "true"} if flatten else {}
+        self.apply(
+            Control(verb="halt", scope=scope, reason=reason, actor=actor, publish_ns=now_ns, arguments=arguments)
+        )
+
+    def flattened(self, scope: str) -> None:
+        """The scope holds nothing, or cannot be told apart: not to be tried again."""
+        state = self.latch.state
+        state.flatten = [other for other in state.flatten if other != scope]
+        _save(self._path, state)
+
+    def to_flatten(self, scope: str) -> bool:
+        """Whether ``scope`` is still halted and still to be flattened."""
+        return scope in self.latch.state.flatten
 
     def apply(self, control: Control, ctl_seq: int = 0) -> None:
         """Take a command and keep it; new latches cancel what they end."""
@@ -103,18 +120,24 @@ class HaltKeeper:
             return
         log.warning("%s %s by %s: %s", control.verb, control.scope, control.actor or "unknown", control.reason)
         self._show()
+        if control.verb == "halt":
+            _write(self._path.with_suffix("").with_suffix(".emergency.json"), msgspec.json.encode(self.picture()))
         if control.verb == "resume":
             self._reopen(control.scope)
         else:
             self._cancel(
                 lambda order: _covers(control.scope, order) and (control.verb == "halt" or not order.reduce_only)
             )
+        if self.to_flatten(control.scope):
+            self.flatten(control.scope)
 
     def cancel_latched(self) -> None:
         """Cancel what a latch ends and a former life left open."""
         for scope, latched in self.latch.state.scopes.items():
             if latched.state is RiskState.HALTED:
                 self._cancel(lambda order, scope=scope: _covers(scope, order))  # type: ignore[misc]
+        for scope in list(self.latch.state.flatten):
+            self.flatten(scope)
 
     def _show(self) -> None:
         view, latch = self._view, self.latch
@@ -166,7 +189,11 @@ def _load(path: Path) -> HaltState:
 
 
 def _save(path: Path, state: HaltState) -> None:
+    _write(path, msgspec.json.encode(state))
+
+
+def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(state))
+    fresh.write_bytes(content)
     fresh.replace(path)

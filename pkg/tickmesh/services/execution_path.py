@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from tickmesh.domain.approval import ApprovedOrder
 from tickmesh.domain.enums import IntentAction, OrderState
 from tickmesh.domain.errors import TickmeshError
 from tickmesh.domain.instrument import Instrument
@@ -214,6 +215,21 @@ class OrderPath:
             self._answers[order.client_order_id] = self.spawn(self._await_answer(order, exchange))
         self._validation.record_ns(stamps.validated_mono_ns - received_mono_ns)
         self._in_flight.set(len(self._answers))
+
+    def place_exit(self, approved: ApprovedOrder) -> asyncio.Task[None]:
+        """Send an order of the emergency stop; the task ends with the venue's answer. The fence does not hold it up:
+        whoever sends it, it can only shrink what is held."""
+        intent = approved.intent
+        parameters = place_parameters(approved, self._instruments[intent.symbol])
+        exchange = self._rest.place_now(parameters)
+        order = self._ledger.begin(intent)
+        if exchange is None:
+            task = self.spawn(self._send_later(order, parameters, intent.ttl_ns))
+        else:
+            self._sent_now(order, exchange)
+            task = self.spawn(self._await_answer(order, exchange))
+        self._answers[order.client_order_id] = task
+        return task
 
     def _settled(self, intent: OrderIntent, settled: Settled) -> None:
         """Count an intent that leads to no order, and journal what there is to say of it."""
