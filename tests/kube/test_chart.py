@@ -235,7 +235,8 @@ def test_the_operator_may_do_nothing_else(installer: Helm, cluster: ApiServer, n
     for what in (
         ("get", "secret/tickmesh-nats", "-n", namespace),
         ("list", "secrets", "-n", namespace),
-        ("delete", "deployments.apps", "-n", namespace),
+        ("delete", "deployments.apps", "-n", "default"),
+        ("delete", "serviceaccounts", "-n", namespace),
         ("delete", "strategies.tickmesh.io", "-n", namespace),
         ("create", "pods", "-n", namespace),
         ("create", "roles.rbac.authorization.k8s.io", "-n", namespace),

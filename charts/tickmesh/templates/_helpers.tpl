@@ -122,6 +122,8 @@ capabilities: {drop: [ALL]}
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: TICKMESH_OPERATOR__NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: TICKMESH_OPERATOR__IMAGE # by itself, so that Tilt can put in the one it has just built
+  value: {{ include "tickmesh.image" . }}
 - name: TICKMESH_OPERATOR__INSTALLATION_FILE
   value: /etc/tickmesh/installation.json
 - name: TICKMESH_OPERATOR__LEASE_NAME

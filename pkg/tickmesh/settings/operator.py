@@ -11,6 +11,7 @@ class OperatorSettings(Section):
     installation_file: str = key(
         "", "JSON file with what Strategy pods are made from (image, config map, resources); the chart writes it."
     )
+    image: str = key("", "Image of Strategy pods that name none; empty: the installation's.")
     lease_name: str = key("tickmesh-operator", "Name of the Lease that elects the one that acts.")
     lease_ttl_ms: int = key(8000, "Time after which a silent leader is replaced.", unit="ms", ge=2000, le=60000)
     webhook_port: int = key(0, "Port of the admission webhook; 0 for none.", ge=0, le=65535)

@@ -40,9 +40,10 @@ def read_installation(settings: OperatorSettings) -> Installation:
     """What the chart wrote; raises ConfigError when it cannot be used."""
     path = Path(settings.installation_file)
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Installation)
+        made = msgspec.json.decode(path.read_bytes(), type=Installation)
     except (OSError, msgspec.DecodeError) as error:
         raise ConfigError(f"operator.installation_file {path}: {error}") from None
+    return msgspec.structs.replace(made, image=settings.image) if settings.image else made
 
 
 class Operator:
