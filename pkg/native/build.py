@@ -94,10 +94,12 @@ def build() -> Path:
 
 
 def _place(source: Path, destination: Path) -> None:
-    """Copy so that whoever has the old file mapped keeps it."""
+    """Copy so that whoever has the old file mapped keeps it: a new file takes over the name (decision 0116)."""
     destination.parent.mkdir(parents=True, exist_ok=True)
     fresh = destination.with_name(f"{destination.name}.{os.getpid()}")
     shutil.copyfile(source, fresh)
+    if sys.platform != "win32":
+        fresh.chmod(0o555)  # so that nobody writes into it in place by mistake
     fresh.replace(destination)
 
 

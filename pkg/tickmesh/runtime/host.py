@@ -50,6 +50,7 @@ def hosted(name: str, work: Callable[[Settings], Coroutine[Any, Any, None]]) -> 
     logs.set_up(name, settings.observe.log_level, settings.observe.log_format)
     _hide_secrets(settings)
     try:
+        refuse_other_half(settings.hotpath.require)
         uvloop.run(work(settings))
     except ConfigError as error:
         log.error("%s", error)
@@ -109,6 +110,19 @@ async def _host(name: str, settings: Settings) -> None:
         await asyncio.gather(running, return_exceptions=True)
         await admin.stop()
         await bus.close()
+
+
+def refuse_other_half(require: str) -> None:
+    """Nothing trades Live on a half that its owner did not mean.
+
+    Raises:
+        ConfigError: ``require`` is native and the native half is not in use; says why not.
+    """
+    if require == "native" and hotpath.HALF != "native":
+        raise ConfigError(
+            f"hotpath.require (TICKMESH_HOTPATH__REQUIRE) is native, and this process would run on the pure-Python hot "
+            f"path: {hotpath.WHY_PURE}"
+        )
 
 
 def _say_which_half() -> None:

@@ -9,6 +9,7 @@ from tickmesh.settings.account import AccountSettings
 from tickmesh.settings.execution import ExecutionSettings
 from tickmesh.settings.feed import FeedSettings
 from tickmesh.settings.gateway import GatewaySettings
+from tickmesh.settings.hotpath import HotpathSettings
 from tickmesh.settings.local import LocalSettings
 from tickmesh.settings.nats import NatsSettings
 from tickmesh.settings.observe import ObserveSettings
@@ -42,6 +43,7 @@ class Settings(BaseSettings):
     gateway: GatewaySettings = Field(default_factory=GatewaySettings)
     simvenue: SimvenueSettings = Field(default_factory=SimvenueSettings)
     operator: OperatorSettings = Field(default_factory=OperatorSettings)
+    hotpath: HotpathSettings = Field(default_factory=HotpathSettings)
     observe: ObserveSettings = Field(default_factory=ObserveSettings)
     local: LocalSettings = Field(default_factory=LocalSettings)
 
