@@ -39,6 +39,7 @@ _MARGIN_MS = 60_000
 _PAGE = 1000
 _SETTLE_NS = 1_000_000_000
 _RETRY_S = 1.0
+_TAKE_OVER_TRIES = 40
 _THOROUGH_EVERY = 12
 """Every so many rounds the trade lists and the venue's clock are read even when nothing seems to be missing."""
 
@@ -102,8 +103,11 @@ class Reconciler:
         await self._until_done(self._take_over_positions)
 
     async def _take_over_positions(self) -> None:
-        """The venue's positions as ours, read at a moment when no fill was on its way. Raises VenueCallError."""
-        while True:
+        """The venue's positions as ours, read at a moment when no fill was on its way. Raises VenueCallError.
+
+        A fill that the venue never lists does not hold up the start for ever: later comparisons correct what it moved.
+        """
+        for _ in range(_TAKE_OVER_TRIES):
             fills = self._effects.fills
             theirs = await self._listed_positions()
             for symbol in self._symbols():
@@ -111,6 +115,10 @@ class Reconciler:
                     await self._trades(symbol)  # what traded before the positions were read is in this list
             if fills == self._effects.fills and not missing_fills(self._ledger.open.values()):
                 break
+            await asyncio.sleep(_RETRY_S / 4)
+        else:
+            missing = ", ".join(sorted(missing_fills(self._ledger.open.values())))
+            self._alert(Severity.CRITICAL, "fills-missing", f"the venue reports fills that it does not list: {missing}")
         for symbol, view in self._view.symbols.items():
             for side in ("LONG", "SHORT") if self._view.hedge_mode else ("BOTH",):
                 # The venue leaves out what is flat; fills that the start read back have moved ours.

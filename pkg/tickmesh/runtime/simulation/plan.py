@@ -80,7 +80,15 @@ def draw(seed: int) -> Plan:
     faults = []
     for number in range(random.choice((1, 2, 3, 5, 8, 12, 18))):
         faults.append(_draw_one(random, number, random.choice(some)))
+    faults += _lags(seed, faults)
     return Plan(seed, tuple(sorted(faults, key=lambda f: f.at_s)), standby)
+
+
+def _lags(seed: int, faults: list[Fault]) -> list[Fault]:
+    """A venue that loses answers often looks orders up in a copy that lags: one is not found though it is there."""
+    random = Random(f"lag {seed}")
+    lost = [f for f in faults if f.detail.endswith("_done") and f.paths == _ORDER and random.random() < 0.5]
+    return [Fault(f.number + 100, f.at_s, "temper", f.for_s + 2.0, 1.0, "lag_2013", _QUERY) for f in lost]
 
 
 def _draw_one(random: Random, number: int, kind: str) -> Fault:

@@ -1,0 +1,52 @@
+"""What the simulation found once, played again: each plan is the one that broke a promise, and names its seed."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tickmesh.runtime.simulation.drama import play
+from tickmesh.runtime.simulation.plan import Fault, Plan
+
+FOUND = {
+    "seed 10: a start kept a position that the venue had flat": Plan(
+        10,
+        tuple(
+            Fault(number, at_s, kind)
+            for number, (at_s, kind) in enumerate(
+                [(4.78, "kill"), (5.23, "listen_key"), (7.55, "kill"), (10.24, "kill"), (12.93, "kill"),
+                 (13.54, "kill"), (14.11, "listen_key")]
+            )
+        ),
+        False,
+    ),
+    "seed 48: a clock that jumped during a start refused every request for ever": Plan(
+        48,
+        (
+            Fault(0, 11.0, "nats_cut", 6.94, detail="first"),
+            Fault(1, 12.82, "venue_clock", 0.89, -9000),
+            Fault(2, 16.0, "kill"),
+            Fault(3, 16.6, "venue_clock", 6.0, -9000),
+            Fault(4, 22.7, "venue_clock", 3.0, 8000),
+        ),
+        True,
+    ),
+    "seed 164: an order by hand that nobody told us of": Plan(
+        164, (Fault(0, 8.0, "stream_lost", 12.0, 1.0), Fault(1, 9.0, "by_hand"), Fault(2, 10.0, "kill")), False
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> object:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_what_was_found_is_not_found_again(what: str) -> None:
+    outcome = play(FOUND[what])
+    assert not outcome.broken, "\n".join([outcome.detail, *outcome.trace[-60:]])
+    assert outcome.orders > 10
