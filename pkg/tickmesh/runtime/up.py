@@ -31,7 +31,7 @@ from tickmesh.settings import Settings, load
 from tickmesh.settings.load import variable
 
 _SERVER_READY_S = 60.0
-_SERVICE_READY_S = 45.0
+_SERVICE_READY_S = 120.0  # on a machine that is busy with something else; a mistake in the configuration ends at once
 _REPLAY_SETTLE_S = 2.0
 _LEAST_STOP_S = 3.0
 
