@@ -26,6 +26,7 @@ from tickmesh.observe.clock import SystemClock
 from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
 from tickmesh.ports import Bus
+from tickmesh.runtime import waiting
 from tickmesh.runtime.table import hot_services
 from tickmesh.services.service import Service
 from tickmesh.settings import Settings, load
@@ -37,6 +38,7 @@ Run = Callable[[Service], Awaitable[None]]
 
 def main(name: str) -> int:
     """Run service ``name`` until it is told to stop."""
+    waiting.mend()
     return hosted(name, lambda settings: _host(name, settings))
 
 

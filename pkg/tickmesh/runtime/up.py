@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.observe import logs
-from tickmesh.runtime import servers
+from tickmesh.runtime import servers, waiting
 from tickmesh.runtime.child import Child
 from tickmesh.runtime.line import StatusLine
 from tickmesh.runtime.poll import StatsPoller
@@ -38,6 +38,7 @@ _LEAST_STOP_S = 3.0
 
 def up(arguments: argparse.Namespace) -> int:
     """Run everything until told to stop; 0 is well, 1 a service that could not start or an order amiss."""
+    waiting.mend()
     settings, overrides = _configure(arguments)
     logs.set_up("up", settings.observe.log_level, settings.observe.log_format)
     data_dir = Path(settings.local.data_dir).resolve()
