@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import collections
+import gc
+import itertools
 import os
+import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,9 +52,7 @@ def test_books_features_and_messages_of_a_capture_are_equal(name: str) -> None:
             if outcome == pure_market.BUFFERED and record.symbol in snapshots:
                 snapshot(twins, record.symbol, snapshots.pop(record.symbol))
         if number % 50 == 0:
-            twins.compare(whole=number % 5000 == 0)
-        if number >= 40_000:
-            break
+            twins.compare(whole=number % 2500 == 0)
     twins.compare(whole=True)
     assert counts[pure_market.APPLIED] > 100 and counts[pure_market.TOP] > 100
     assert twins.markets[0].left_to_twin == 0, "the scanner must know the venue's own layout"
@@ -143,6 +146,38 @@ def test_a_message_has_the_bytes_that_msgspec_gives_it(stamps: list[int], symbol
     message = pure.encode_trade(*stamps)
     assert native.encode_trade(*stamps) == message
     assert isinstance(msgspec.msgpack.decode(message), list)
+
+
+def test_the_steady_path_makes_no_python_object() -> None:
+    if not (DATA / "btcusdt_20240808.gz").is_file():
+        pytest.skip("no capture")
+    twins = Twins({"BTCUSDT": ("0.10", "0.001")})
+    market, (replica, _) = twins.markets[0], twins.replicas["BTCUSDT"]
+    records = list(itertools.islice(Capture(DATA / "btcusdt_20240808.gz").records(), 60_000))
+    snapshot(twins, "BTCUSDT", next(r.raw for r in records if r.kind is Kind.SNAPSHOT))
+    frames = [r.raw for r in records if r.kind is not Kind.SNAPSHOT]
+    for frame in frames[:5_000]:
+        market.on_frame(frame)
+    swallow = collections.deque[int](maxlen=0).extend
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        steps = [map(market.on_frame, block) for block in (frames[5_000:30_000], frames[30_000:])]
+        swallow(steps[0])
+        before, blocks = tracemalloc.get_traced_memory()[0], sys.getallocatedblocks()
+        tracemalloc.reset_peak()
+        swallow(steps[1])
+        blocks = sys.getallocatedblocks() - blocks
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    messages = len(frames) - 30_000
+    # What measuring itself takes: a tuple and a few integers; one object a message would be 24,000 of them.
+    assert messages > 20_000 and blocks < 20, blocks
+    assert peak - before < 1_024, f"{peak - before} bytes at once, even if given back"
+    assert replica.synchronised and replica.gaps == 0 and market.left_to_twin == 0
 
 
 def test_the_steady_path_allocates_nothing() -> None:
