@@ -44,6 +44,8 @@ class DirectClient(Client):
         self.direct: dict[int, Direct] = {}
         self.on_reconnect: set[Callable[[], None]] = set()
         """Called once after each reconnection."""
+        self.held = False
+        """While set, ``send`` only collects; who sets it must call ``push`` in the same call of the loop."""
         self._direct_of: Any = None
         self._direct_socket: socket_module.socket | None = None
         self.lost_bytes = 0
@@ -76,7 +78,12 @@ class DirectClient(Client):
         # nats-py's own list, so that order and the buffer across a reconnect stay one thing.
         self._pending.append(command)
         self._pending_data_size += len(command)
-        if not self.is_connected or self.is_connecting:
+        if not self.held:
+            self.push()
+
+    def push(self) -> None:
+        """Give everything that waits here to the socket, as far as it is there to take it."""
+        if not self._pending or not self.is_connected or self.is_connecting:
             return
         socket = self._socket()
         if socket is None:

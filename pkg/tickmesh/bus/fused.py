@@ -82,6 +82,7 @@ class FusedBus(NatsBus):
             super()._send(subject, payload, reply, headers)
             return
         super()._send(subject, payload, reply, headers)
+        self._client.push()  # the feed may be collecting
         for ordered in routes:
             ordered.hand(subject, answer_to, payload)
 

@@ -202,6 +202,15 @@ class NatsBus:
     def publish(self, subject: str, payload: bytes, *, headers: Mapping[str, str] | None = None) -> None:
         self._send(subject, payload, b"", headers)
 
+    def hold(self) -> None:
+        """Collect publications until ``release``: one system call for a burst. Never hold across an await."""
+        self._client.held = True
+
+    def release(self) -> None:
+        """Send what was collected."""
+        self._client.held = False
+        self._client.push()
+
     def _send(self, subject: str, payload: bytes, reply: bytes, headers: Mapping[str, str] | None) -> None:
         client = self._client
         size = len(payload)

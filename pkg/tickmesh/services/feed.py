@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from tickmesh.bus.nats import NatsBus
 from tickmesh.bus.ring import RingWriter
 from tickmesh.domain.errors import DependencyError, MalformedFrameError
 from tickmesh.domain.instrument import Instrument
@@ -57,6 +58,7 @@ class Feed:
         self._service = service
         self._keys: FeedSettings = service.settings.feed
         self._venue = service.settings.venue.name
+        self._bus = service.bus if isinstance(service.bus, NatsBus) else None
         self._mono_ns = service.clock.mono_ns
         metrics = service.metrics
         self._events = metrics.counter("events_total", "well-formed market frames of our symbols")
@@ -168,12 +170,18 @@ class Feed:
 
     def _work(self) -> None:
         """Handle a batch of frames in order of arrival, publish, and come back for the rest after everybody else."""
-        queue, take = self._queue, self._intake.on_frame
+        queue, take, bus = self._queue, self._intake.on_frame, self._bus
         self._scheduled = False
-        for _ in range(min(len(queue), self._batch)):
-            frame, mono_ns = queue.popleft()
-            take(frame, mono_ns)
-        self._outlet.flush()
+        if bus is not None:
+            bus.hold()
+        try:
+            for _ in range(min(len(queue), self._batch)):
+                frame, mono_ns = queue.popleft()
+                take(frame, mono_ns)
+            self._outlet.flush()
+        finally:
+            if bus is not None:
+                bus.release()
         if queue:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._work)
