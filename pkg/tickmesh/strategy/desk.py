@@ -35,6 +35,9 @@ class DeskPolicy(msgspec.Struct, frozen=True, kw_only=True):
 
     late_ns: int = 100_000_000
     late_factor: int = 5
+    doubt_ns: int = _SECOND_NS
+    """A book older than this is still used, with caution; so is a fresh one for ``caution_ns`` after a silence."""
+    caution_ns: int = 2 * _SECOND_NS
     stale_ns: int = 3 * _SECOND_NS
     repeat_ns: int = _SECOND_NS
     unanswered_ns: int = 5 * _SECOND_NS
@@ -74,6 +77,7 @@ class Desk:
         self.filter = LimitFilter(plan.spec.limits)
         self.books: dict[str, BookUpdate] = {}
         self.stale: set[str] = set()
+        self._cautious_until: dict[str, int] = {}
         self.signals = 0
         self.refused = 0
         self.back_off = BackOff(policy.back_off)
@@ -127,7 +131,9 @@ class Desk:
             if data.stale or not data.bids or not data.asks:
                 self._on_stale(symbol, now)
                 return []
-            self.stale.discard(symbol)
+            if symbol in self.stale:
+                self.stale.discard(symbol)
+                self._cautious_until[symbol] = now.now_mono_ns + self.policy.caution_ns
         elif symbol in self.stale or symbol not in self.books:
             return []
         if self.mode is Mode.SIMULATION and not self.standby:
@@ -148,10 +154,16 @@ class Desk:
             for order in working:
                 self._cancel(order, now)
             return None
+        late = now.now_mono_ns - now.tick_receive_mono_ns > self.policy.late_ns
+        cautious = self._is_cautious(symbol, now)
+        if (late or cautious) and signal.urgency is Urgency.IMMEDIATE and not signal.reduce_only:
+            signal = msgspec.structs.replace(signal, urgency=Urgency.NORMAL)  # what we see may be over: take nothing
         price_ticks = self._price(signal)
         if not price_ticks:
             return self._tell(signal, slot, now, 0, 0, "no price: a side of the book is empty")
-        late = now.now_mono_ns - now.tick_receive_mono_ns > self.policy.late_ns
+        if cautious and not signal.reduce_only:
+            price_ticks = self._widened(signal, price_ticks)
+            signal = msgspec.structs.replace(signal, qty_lots=max(1, signal.qty_lots // 2))
         pace = self.policy.late_factor if late else 1
         if working:
             # Its place is taken; a replacement follows when the old order is gone.
@@ -296,6 +308,17 @@ class Desk:
             price = touch + side  # one better than the queue, if the spread has room
         limit = other - side
         return max(1, min(price, limit) if side > 0 else max(price, limit))
+
+    def _is_cautious(self, symbol: str, now: Moment) -> bool:
+        """Whether market data was away a moment ago, or the last known book grows old."""
+        book = self.books.get(symbol)
+        old = book is not None and now.now_mono_ns - book.receive_mono_ns > self.policy.doubt_ns
+        return old or now.now_mono_ns < self._cautious_until.get(symbol, 0)
+
+    def _widened(self, signal: Signal, price_ticks: int) -> int:
+        """One spread further from the other side."""
+        book = self.books[signal.symbol]
+        return max(1, price_ticks - int(signal.side) * max(1, book.asks[0][0] - book.bids[0][0]))
 
     def _make_room(self, working: list[WorkingOrder], signal: Signal, price_ticks: int, now: Moment, pace: int) -> None:
         """Cancel what does not serve the signal. A quote that is merely too shy stays while no other may follow."""
