@@ -192,18 +192,6 @@ def canceled_takes_no_more_fills(patch: Patch) -> None:
     patch.setattr(OrderLedger, "on_trade", on_trade)
 
 
-def cancel_is_asked_once(patch: Patch) -> None:
-    """A cancel that is not answered is not repeated."""
-
-    async def cancel(self: OrderPath, order: OrderMachine) -> None:
-        try:
-            await self._cancel_once(order.symbol, order.client_order_id)
-        except VenueCallError:
-            return
-
-    patch.setattr(OrderPath, "_cancel", cancel)
-
-
 MUTATIONS: dict[Callable[[Patch], None], tuple[str, ...]] = {
     timeout_is_a_rejection: ("hang_done",),
     sent_again_under_another_id: ("hang_lost",),
@@ -216,12 +204,11 @@ MUTATIONS: dict[Callable[[Patch], None], tuple[str, ...]] = {
     phantom_cancel_is_believed: ("phantom_2011",),
     halts_are_ignored: ("halt",),
     halts_are_forgotten: ("halt",),
-    unknown_reserves_nothing: ("unknown_503_done",),
+    unknown_reserves_nothing: ("unknown_503_done", "lag_2013"),
     position_limit_is_not_checked: (),
     nothing_is_reconciled_at_the_start: ("kill",),
     sent_orders_are_not_looked_for: ("kill_after_send",),
     canceled_takes_no_more_fills: ("stream_late",),
-    cancel_is_asked_once: ("hang_lost",),
 }
 """Each with what a plan must contain for the safeguard to matter: the search then needs few seeds."""
 

@@ -396,7 +396,12 @@ class Drama:
     def _stream(self, fault: Fault, name: str) -> None:
         for link in self.links.values():
             setattr(link, name, fault.size)
-        self._later(fault, lambda: [setattr(link, name, 0.0) for link in self.links.values()] and None)
+
+        def heal() -> None:
+            for link in self.links.values():
+                setattr(link, name, 0.0)
+
+        self._later(fault, heal)
 
     def _f_stream_lost(self, fault: Fault) -> None:
         self._stream(fault, "stream_loss")
@@ -492,7 +497,11 @@ class Drama:
             self.current[name].kill_after_callbacks = None
         self._control("resume", "all")
         end_ns = _START_NS + int(_GIVE_UP_S * S)
-        self.world.every(0.8, lambda: [self.venue.quote(symbol) for symbol in SYMBOLS] and None, end_ns)
+        self.world.every(0.8, self._quote_all, end_ns)
+
+    def _quote_all(self) -> None:
+        for symbol in SYMBOLS:
+            self.venue.quote(symbol)
 
     def _cancel_everything(self) -> None:
         for strategy in ("s1", "s2"):

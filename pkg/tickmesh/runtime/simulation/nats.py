@@ -326,8 +326,11 @@ class SimBus:
     async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> _Undo:
         entry = (subject, self, handler)
         self.send(lambda: self.server.subscribers.append(entry), kept=True)
-        return _Undo(lambda: self.send(lambda: void(entry in self.server.subscribers
-                                                    and self.server.subscribers.remove(entry))))  # fmt: skip
+
+        def remove() -> None:
+            self.server.subscribers = [s for s in self.server.subscribers if s is not entry]
+
+        return _Undo(lambda: self.send(remove))
 
     async def consume(
         self, stream: str, durable: str, handler: Callable[[DurableMessage], Awaitable[None]], *,
