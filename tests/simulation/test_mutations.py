@@ -154,13 +154,13 @@ def halts_are_forgotten(patch: Patch) -> None:
     patch.setattr(HaltLatch, "apply", apply)
 
 
-def unknown_reserves_nothing(patch: Patch) -> None:
-    """Exposure is given back when the venue does not answer."""
+def unanswered_reserves_nothing(patch: Patch) -> None:
+    """Exposure counts only from the venue's answer on: what is on its way, or UNKNOWN, is given back."""
     real = ViewEffects.on_step
 
     def on_step(self: ViewEffects, order: OrderMachine, step: Any) -> None:
         real(self, order, step)
-        if step.state is OrderState.UNKNOWN:
+        if step.state in (OrderState.PENDING_SUBMIT, OrderState.UNKNOWN):
             self._view.release(order.client_order_id)
 
     patch.setattr(ViewEffects, "on_step", on_step)
@@ -204,7 +204,7 @@ MUTATIONS: dict[Callable[[Patch], None], tuple[str, ...]] = {
     phantom_cancel_is_believed: ("phantom_2011",),
     halts_are_ignored: ("halt",),
     halts_are_forgotten: ("halt",),
-    unknown_reserves_nothing: ("unknown_503_done", "lag_2013"),
+    unanswered_reserves_nothing: ("hang_done",),
     position_limit_is_not_checked: (),
     nothing_is_reconciled_at_the_start: ("kill",),
     sent_orders_are_not_looked_for: ("kill_after_send",),
