@@ -14,7 +14,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
@@ -111,7 +111,7 @@ def _end(arguments: argparse.Namespace, replay: Replay, damaged: int) -> None:
     print(f"state {picture.hash}")
 
 
-async def _lines(journal: str, from_seq: int) -> AsyncIterator[tuple[str, str, bytes, int]]:
+async def _lines(journal: str, from_seq: int) -> AsyncGenerator[tuple[str, str, bytes, int], None]:
     """Lines of CTL, then of ORDERS, as (stream, subject, payload, sequence)."""
     path = Path(journal)
     if journal.startswith(("nats://", "tls://")):

@@ -33,4 +33,4 @@ async def wait_for(awaitable: Awaitable[T], timeout: float | None) -> T:
 def mend() -> None:
     """Put it in place where the one that is there loses cancellations."""
     if sys.version_info < (3, 12):
-        asyncio.wait_for = wait_for
+        asyncio.wait_for = wait_for  # type: ignore[assignment]  # typeshed overloads it for futures
