@@ -1,11 +1,18 @@
 """`tickmesh bench` as a person runs it: real processes, real nats-server, one JSON line at the end."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tickmesh.runtime.bench.suite import NAMES
+
 ROOT = Path(__file__).resolve().parents[2]
+DATA = Path(os.environ.get("TICKMESH_DATA", ROOT.parent / "shared" / "data"))
+CAPTURE = DATA / "binance-usdm" / "btcusdt_20240808.gz"
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -32,3 +39,25 @@ def test_an_unknown_benchmark_ends_with_one_sentence() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("tickmesh: there is no benchmark faster; there are ")
     assert len(done.stderr.splitlines()) == 1
+
+
+CONTRACT = (
+    "depth_native", "depth_pure", "depth_nautilus", "depth_cryptofeed", "depth_msgspec_floor", "top_native",
+    "engine_native", "engine_pure", "hop_ring", "hop_nats", "hop_nats_raw", "hop_tcp", "tick_to_order_ring",
+    "tick_to_order_nats", "feed_cpu_pct",
+)  # fmt: skip
+
+
+def test_the_benchmarks_that_were_promised_are_there() -> None:
+    assert not set(CONTRACT) - set(NAMES)
+    assert len(NAMES) == len(set(NAMES))
+
+
+@pytest.mark.skipif(not CAPTURE.is_file(), reason=f"the capture {CAPTURE.name} is not there (TICKMESH_DATA)")
+def test_the_engine_is_measured_from_tick_to_signal_on_real_messages() -> None:
+    done = bench("--json", "--data", str(CAPTURE), "--only", "engine_pure,engine_pure_tick,engine_pure_signal")
+    assert done.returncode == 0, done.stderr
+    results = {r["name"]: r for r in json.loads(done.stdout.splitlines()[-1])["results"]}
+    assert list(results) == ["engine_pure", "engine_pure_tick", "engine_pure_signal"]
+    assert all(r["n"] > 10_000 and 0 < r["p50"] <= r["p99"] for r in results.values())
+    assert results["engine_pure"]["n"] == results["engine_pure_signal"]["n"]
