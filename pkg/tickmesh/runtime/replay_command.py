@@ -143,7 +143,7 @@ def _of_file(path: Path, from_seq: int) -> list[tuple[str, str, bytes, int]]:
     return found
 
 
-async def _of_server(url: str, from_seq: int) -> AsyncIterator[tuple[str, str, bytes, int]]:
+async def _of_server(url: str, from_seq: int) -> AsyncGenerator[tuple[str, str, bytes, int], None]:
     bus = await NatsBus.connect(url, name="tickmesh-replay", connect_timeout_s=_START_S, apply_layout=False)
     try:
         for stream in _STREAMS:
