@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 
 from tickmesh.bus.fused import FusedBus
 from tickmesh.domain.errors import TickmeshError
-from tickmesh.runtime.host import connect, hosted, make_service, spin
+from tickmesh.runtime.host import connect, hosted, make_service, spin, tell_bus
 from tickmesh.runtime.table import FUSED, hot_services
 from tickmesh.services.service import Service
 from tickmesh.settings import Settings
@@ -38,6 +38,7 @@ async def _host(settings: Settings) -> None:
     if settings.local.spin:
         spin(loop)
     running = {service.name: asyncio.create_task(_run(service), name=service.name) for service in services}
+    telling = asyncio.create_task(tell_bus(services, bus), name="bus-readiness")
     try:
         await asyncio.sleep(0)  # each registers its routes before its first await
         for service in services:
@@ -49,9 +50,9 @@ async def _host(settings: Settings) -> None:
             await running[service.name]
         log.info("drained")
     finally:
-        for task in running.values():
+        for task in (telling, *running.values()):
             task.cancel()
-        await asyncio.gather(*running.values(), return_exceptions=True)
+        await asyncio.gather(telling, *running.values(), return_exceptions=True)
         for service in services:
             await service.admin.stop()
         await bus.close()

@@ -10,7 +10,7 @@ import importlib
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import uvloop
@@ -34,6 +34,9 @@ from tickmesh.settings import Settings, load
 log = logging.getLogger("tickmesh.host")
 
 Run = Callable[[Service], Awaitable[None]]
+
+_BUS_LOOK_S = 0.5
+_BUS_LOOKS = 2
 
 
 def main(name: str) -> int:
@@ -89,6 +92,22 @@ def spin(loop: asyncio.AbstractEventLoop) -> None:
     loop.call_soon(spin, loop)
 
 
+async def tell_bus(services: Sequence[Service], bus: Bus) -> None:
+    """Keep readiness honest about the bus, for ever: not ready while two looks in a row find it not connected.
+
+    A server that accepts connections and answers nothing counts as not connected as soon as its pings are overdue.
+    """
+    away = 0
+    while True:
+        away = 0 if bus.connected else away + 1
+        for service in services:
+            if away >= _BUS_LOOKS:
+                service.health.require("bus", "NATS does not answer; see its log and load, work goes on by itself")
+            elif not away:
+                service.health.satisfy("bus")
+        await asyncio.sleep(_BUS_LOOK_S)
+
+
 async def _host(name: str, settings: Settings) -> None:
     module = importlib.import_module(f"tickmesh.services.{name}")
     run: Run = module.run
@@ -101,6 +120,7 @@ async def _host(name: str, settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, service.stopping.set)
     running = asyncio.create_task(_as_coroutine(run(service)), name=name)
+    telling = asyncio.create_task(tell_bus((service,), bus), name="bus-readiness")
     try:
         await asyncio.sleep(0)  # run registers its routes before its first await
         await admin.start()
@@ -109,7 +129,8 @@ async def _host(name: str, settings: Settings) -> None:
         log.info("drained")
     finally:
         running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        telling.cancel()
+        await asyncio.gather(running, telling, return_exceptions=True)
         await admin.stop()
         await bus.close()
 

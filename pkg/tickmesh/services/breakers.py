@@ -255,6 +255,7 @@ class BreakerBoard:
     async def run(self) -> None:
         """Follow the bucket and write our own states, for ever."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._tick())
             group.create_task(self._watch())
             group.create_task(self._write())
 
@@ -331,10 +332,15 @@ class BreakerBoard:
             self._note(own.breaker)
             self.tell(own.breaker)
 
+    async def _tick(self) -> None:
+        """Look regularly, apart from writing: a server that does not answer must not stop the looking."""
+        while True:
+            self.look()
+            await asyncio.sleep(_TICK_S)
+
     async def _write(self) -> None:
         bucket: KeyValue | None = None
         while True:
-            self.look()
             try:
                 bucket = bucket or await self._service.bus.kv(BUCKET)
                 for name in list(self._unsaved):

@@ -255,6 +255,7 @@ class _Desk:
             intents = RingReader(self.service.settings.local.data_dir, INTENTS, spin_us=self._ring_spin_us)
             self._task(intents.run(self.path.on_intent, self.service.stopping), "intent-ring")
         self._task(self.reconciler.run(), "reconcile")
+        self._task(self.reconciler.follow_unknown(), "unknown")
         self._task(self.deadman.run(), "dead-man")
         self._settle()
         log.info("ready: %d orders open, epoch %d", len(self.ledger.open_of()), self._epoch)
@@ -309,6 +310,7 @@ class _Desk:
         log.info("left with %d orders open, for a successor", len(self.ledger.open_of()))
 
     async def _drain(self) -> None:
+        """End what is open, and prove what became of it: cancels first, then what is UNKNOWN is asked for."""
         own = self.service.settings.execution
         cancels = [self.path.cancel(order) for order in self.ledger.open_of() if not order.external]
         if cancels:
@@ -316,9 +318,13 @@ class _Desk:
             await asyncio.wait(cancels, timeout=own.drain_s)
         with contextlib.suppress(VenueCallError, TimeoutError):
             async with asyncio.timeout(own.drain_s / 2):
+                await self.reconciler.settled()
                 await self.reconciler.fetch_missing_fills()
                 await self.deadman.turn()
         self.path.flush()
+        left = [order.client_order_id for order in self.ledger.open_of() if not order.external]
+        if left:
+            log.error("drain: the venue did not say what became of %s; the next start asks it", ", ".join(left[:20]))
         if not await self.journal.drain(own.drain_s):
             log.error(
                 "drain: %d journal records could not be stored; the next start asks the venue", self.journal.waiting
@@ -395,7 +401,6 @@ class _Desk:
         self.checkpoints.note(record.message, seq)
 
     async def _housekeeping(self, turns: int) -> None:
-        self.reconciler.watch_unknown()
         self.path.flush()
         self._waiting.set(self.journal.waiting)
         self._open.set(len(self.ledger.open))

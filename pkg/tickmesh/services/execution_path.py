@@ -38,7 +38,7 @@ from tickmesh.venues.binance_usdm.translate_trading import fact_of_order, place_
 log = logging.getLogger(__name__)
 
 _MAX_KEPT = 100_000
-_CANCEL_RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+_CANCEL_RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 _CANCEL_LOGGED = 3
 _NOT_OPEN = -2011
 _NOT_FOUND = -2013
@@ -393,7 +393,7 @@ class OrderPath:
             if error.code != _NOT_OPEN:
                 raise
             try:
-                answer = await self._rest.query(symbol, client_id)
+                answer = await self._rest.query(symbol, client_id, urgent=True)
             except VenueCallError as missing:
                 if missing.code == _NOT_FOUND:
                     self._mark_unknown(client_id, missing.message)

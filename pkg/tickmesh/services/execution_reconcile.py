@@ -40,6 +40,9 @@ _PAGE = 1000
 _SETTLE_NS = 1_000_000_000
 _RETRY_S = 1.0
 _TAKE_OVER_TRIES = 40
+_LOOK_S = 0.1
+_ASKING = 4
+"""Most questions for UNKNOWN orders at a time: they pass an open breaker, so a silent venue must not be heaped up."""
 _THOROUGH_EVERY = 12
 """Every so many rounds the trade lists and the venue's clock are read even when nothing seems to be missing."""
 
@@ -67,6 +70,7 @@ class Reconciler:
         self._alert = alert
         self._halt = halt
         self._resolving: set[str] = set()
+        self._asking = asyncio.Semaphore(_ASKING)
         self._absent: dict[str, int] = defaultdict(int)
         self._differed: dict[tuple[str, str], int] = defaultdict(int)
         self._corrections = 0
@@ -245,14 +249,15 @@ class Reconciler:
                 return
             from_id = page[-1].id + 1
 
-    async def _orders_since(self, symbol: str, start_ms: int) -> None:
+    async def _orders_since(self, symbol: str, start_ms: int, *, urgent: bool = False) -> None:
         """Everything sent since, whatever became of it: what a former life did not live to journal."""
         order_id: int | None = None
         while True:
             await self._afford(5)
             page = await self._rest.all_orders(
-                symbol, order_id=order_id, start_time_ms=None if order_id is not None else start_ms, limit=_PAGE
-            )
+                symbol, order_id=order_id, start_time_ms=None if order_id is not None else start_ms, limit=_PAGE,
+                urgent=urgent,
+            )  # fmt: skip
             for order in page:
                 if order.clientOrderId in self._ledger.orders or is_ours(order.clientOrderId):
                     self._take(order)
@@ -275,6 +280,19 @@ class Reconciler:
 
     # UNKNOWN.
 
+    async def follow_unknown(self) -> None:
+        """Resolve whatever becomes UNKNOWN, for ever; nothing else that waits for the venue holds it up."""
+        while True:
+            self.watch_unknown()
+            await asyncio.sleep(_LOOK_S)
+
+    async def settled(self) -> None:
+        """Wait until no order of ours may still trade and none is UNKNOWN; the caller bounds the wait."""
+        while any(not order.external for order in self._ledger.open_of()):
+            self.watch_unknown()
+            self._path.flush()
+            await asyncio.sleep(_LOOK_S)
+
     def watch_unknown(self) -> None:
         """Start asking for every order that is UNKNOWN and not asked for yet."""
         for client_id, order in self._ledger.open.items():
@@ -283,33 +301,51 @@ class Reconciler:
                 self._path.spawn(self._resolve(order))
 
     async def _resolve(self, order: OrderMachine) -> None:
+        """Ask until the venue has said what became of it.
+
+        The wait grows only between answers of "not found", which must be spaced; a venue that is silent is asked
+        steadily and past its breaker, so that the first moment it answers again is used.
+        """
         spacing = self._settings.unknown_spacing_s
         client_id, wait_s, misses = order.client_order_id, spacing / 8, 0
         self._alert(Severity.WARNING, "order-unknown", f"{client_id} is UNKNOWN ({order.reason}); asking the venue")
         try:
             while order.state is OrderState.UNKNOWN:
                 await asyncio.sleep(wait_s)
+                found = await self._exists(order)
+                if found is not False:
+                    wait_s, misses = spacing, 0 if found else misses
+                    continue
+                misses += 1
                 wait_s = min(max(wait_s * 2, spacing), spacing * 8)
-                try:
-                    await self._afford(1)
-                    self._take(await self._rest.query(order.symbol, client_id))
-                    misses = 0
-                except VenueCallError as error:
-                    self._note(error)
-                    if error.code != _NOT_FOUND or error.outcome is not Outcome.REJECTED:
-                        continue
-                    misses += 1
-                    if misses >= self._settings.unknown_queries and await self._not_listed(order):
-                        reason = f"the venue has no such order: {misses} queries and its order list agree"
-                        self._ledger.advance(order, OrderState.REJECTED, self._clock.wall_ns(), reason, _NOT_FOUND)
-                        self._path.flush()
+                if misses < self._settings.unknown_queries:
+                    continue
+                if await self._not_listed(order):
+                    reason = f"the venue has no such order: {misses} queries and its order list agree"
+                    self._ledger.advance(order, OrderState.REJECTED, self._clock.wall_ns(), reason, _NOT_FOUND)
+                    self._path.flush()
+                wait_s = spacing
         finally:
             self._resolving.discard(client_id)
+
+    async def _exists(self, order: OrderMachine) -> bool | None:
+        """Whether the venue knows an UNKNOWN order, whose state is taken then; None when it does not say."""
+        async with self._asking:
+            if order.state is not OrderState.UNKNOWN:
+                return True  # told by somebody else while this question waited for its turn
+            await self._afford(1)
+            try:
+                self._take(await self._rest.query(order.symbol, order.client_order_id, urgent=True))
+            except VenueCallError as error:
+                self._note(error)
+                is_absent = error.code == _NOT_FOUND and error.outcome is Outcome.REJECTED
+                return False if is_absent else None
+            return True
 
     async def _not_listed(self, order: OrderMachine) -> bool:
         """Whether the venue's own list since the order was made lacks it; takes the list's word when it does not."""
         try:
-            await self._orders_since(order.symbol, order.created_ns // 1_000_000 - _MARGIN_MS)
+            await self._orders_since(order.symbol, order.created_ns // 1_000_000 - _MARGIN_MS, urgent=True)
         except VenueCallError as error:
             self._note(error)
             return False

@@ -49,6 +49,7 @@ _ACK_WAIT_S = 15.0  # what a killed recorder held comes again after this; twice 
 _LEARN_AGAIN_S = 5.0
 _SAMPLES_PER_WRITE = 5000
 _TICK_S = 0.25
+_ASK_S = 2.0
 _POSTGRES = BreakerConfig(failures=5, window_ns=30_000_000_000, open_ns=2_000_000_000, probes=1)
 """Rows wait in JetStream whether it is open or not, so it may look again soon."""
 _AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
@@ -216,6 +217,17 @@ class Recorder:
             self._tell("samples", None)
             self.sampler.done(limit)
 
+    async def ask(self) -> None:
+        """Ask Postgres, by an empty transaction, whether it is there when nothing else is written; for ever."""
+        while True:
+            await asyncio.sleep(_ASK_S)
+            try:
+                await self._bulk.write({})
+            except DependencyError as error:
+                self._tell("heartbeat", error)
+            else:
+                self._tell("heartbeat", None)
+
     async def upkeep(self) -> None:
         """Keep partitions ahead of time until told to stop."""
         while True:
@@ -302,7 +314,9 @@ async def run(service: Service) -> None:
         return
     service.health.satisfy("postgres")
     subscriptions = await recorder.consume()
-    tasks = [asyncio.create_task(w) for w in (recorder.sample(), recorder.upkeep(), recorder.board.run())]
+    tasks = [
+        asyncio.create_task(w) for w in (recorder.sample(), recorder.upkeep(), recorder.ask(), recorder.board.run())
+    ]
     try:
         while not service.stopping.is_set():
             recorder.report()

@@ -54,7 +54,8 @@ class CallKind(StrEnum):
 
     READ = "read"
     CANCEL = "cancel"
-    """Takes risk away, or tells of fills: cancels, the dead-man switch, the user stream's key."""
+    """Takes risk away, or tells what is held: cancels, the dead-man switch, the user stream's key, and questions for
+    an UNKNOWN order."""
 
 
 class CallGate(Protocol):
@@ -175,11 +176,10 @@ class BinanceUsdmRest:
         """Cancel every open order of the account on ``symbol``, whoever placed it. Raises VenueCallError."""
         await self._call(b"DELETE", b"/fapi/v1/allOpenOrders", {"symbol": symbol}, msgspec.Raw)
 
-    async def query(self, symbol: str, client_order_id: str) -> VenueOrder:
-        """One order by our id; -2013 means "not found". Raises VenueCallError."""
-        return await self._call(
-            b"GET", b"/fapi/v1/order", {"symbol": symbol, "origClientOrderId": client_order_id}, VenueOrder
-        )
+    async def query(self, symbol: str, client_order_id: str, *, urgent: bool = False) -> VenueOrder:
+        """One order by our id; -2013 means "not found"; ``urgent`` passes an open breaker. Raises VenueCallError."""
+        parameters: Parameters = {"symbol": symbol, "origClientOrderId": client_order_id}
+        return await self._call(b"GET", b"/fapi/v1/order", parameters, VenueOrder, urgent=urgent)
 
     async def query_by_venue_id(self, symbol: str, order_id: int) -> VenueOrder:
         """One order by the venue's id. Raises VenueCallError."""
@@ -190,15 +190,25 @@ class BinanceUsdmRest:
         return await self._call(b"GET", b"/fapi/v1/openOrders", {"symbol": symbol} if symbol else {}, list[VenueOrder])
 
     async def all_orders(
-        self, symbol: str, *, order_id: int | None = None, start_time_ms: int | None = None, limit: int = 500
+        self,
+        symbol: str,
+        *,
+        order_id: int | None = None,
+        start_time_ms: int | None = None,
+        limit: int = 500,
+        urgent: bool = False,
     ) -> list[VenueOrder]:
-        """Orders in any state, from ``order_id`` or ``start_time_ms``, oldest first. Raises VenueCallError."""
+        """Orders in any state, from ``order_id`` or ``start_time_ms``, oldest first; ``urgent`` as in ``query``.
+
+        Raises:
+            VenueCallError: the venue did not answer, or refuses.
+        """
         parameters: Parameters = {"symbol": symbol, "limit": limit}
         if order_id is not None:
             parameters["orderId"] = order_id
         if start_time_ms is not None:
             parameters["startTime"] = start_time_ms
-        return await self._call(b"GET", b"/fapi/v1/allOrders", parameters, list[VenueOrder])
+        return await self._call(b"GET", b"/fapi/v1/allOrders", parameters, list[VenueOrder], urgent=urgent)
 
     async def user_trades(
         self, symbol: str, *, from_id: int | None = None, start_time_ms: int | None = None, limit: int = 1000
@@ -281,8 +291,10 @@ class BinanceUsdmRest:
 
     # How a call is made.
 
-    async def _call(self, method: bytes, path: bytes, parameters: Parameters | None, kind: type[_T]) -> _T:
-        relieving = path in _ALWAYS or (method == b"DELETE" and path in _CANCELS)
+    async def _call(
+        self, method: bytes, path: bytes, parameters: Parameters | None, kind: type[_T], *, urgent: bool = False
+    ) -> _T:
+        relieving = urgent or path in _ALWAYS or (method == b"DELETE" and path in _CANCELS)
         weight = 40 if path == b"/fapi/v1/openOrders" and not parameters else _WEIGHTS.get(path, 1)
         ticket = self.gate.permit(CallKind.CANCEL if relieving else CallKind.READ, weight)
         try:
