@@ -1,4 +1,4 @@
-"""Every process answers its probes and shows no secret anywhere."""
+"""Every process answers its probes, also while what it depends on hangs, and shows no secret anywhere."""
 
 import json
 import os
@@ -96,3 +96,30 @@ def test_every_service_answers_its_probes_and_no_secret_is_shown_anywhere(run: R
     password = next(iter((run.data_dir).glob("postgres.password"))).read_text().strip()
     leaks = [where for where, text in shown.items() if any(s in text for s in (*SECRETS.values(), password))]
     assert not leaks
+
+
+@pytest.mark.parametrize(
+    ("away", "unready"),
+    [("nats", ("strategy", "execution", "account")), ("postgres", ("recorder",)), ("simvenue", ("execution",))],
+)
+def test_readiness_is_honest_while_a_dependency_is_away_and_comes_back(
+    run: Run, away: str, unready: tuple[str, ...]
+) -> None:
+    urls, server = admin_urls(run), run.children()[away]
+    victims = [server, *server.children(recursive=True)]  # Postgres answers from processes of its own
+    for name in unready:
+        wait_for_status(f"{urls[name]}/readyz", 200)
+    for victim in victims:
+        victim.suspend()
+    try:
+        for name in unready:
+            reason = wait_for_status(f"{urls[name]}/readyz", 503)
+            assert reason.strip(), name
+            assert get(f"{urls[name]}/healthz")[0] == 200, "an ill dependency is no reason to be restarted"
+    finally:
+        for victim in reversed(victims):
+            victim.resume()
+    for name in unready:
+        wait_for_status(f"{urls[name]}/readyz", 200)
+    run.process.terminate()
+    assert_sound(run.summary())
