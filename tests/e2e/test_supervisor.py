@@ -101,3 +101,19 @@ def test_two_services_killed_at_once_lose_and_double_nothing(up: Start) -> None:
     summary = run.summary()
     assert_sound(summary)
     assert {"execution", "strategy", "simvenue", "nats"} <= summary["restarts"].keys()
+
+
+@pytest.mark.parametrize("victims", [("feed", "strategy", "execution"), ("simvenue",)])
+def test_frozen_for_five_seconds_and_going_on_loses_and_doubles_nothing(up: Start, victims: tuple[str, ...]) -> None:
+    run = up("--for", "15s")
+    run.wait_for("dashboard:")
+    time.sleep(3)
+    children = run.children()
+    for name in victims:
+        children[name].suspend()
+    time.sleep(5)
+    for name in victims:
+        children[name].resume()
+    summary = run.summary()
+    assert_sound(summary)
+    assert sum(summary["orders"].values()) > 0
