@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import msgspec
 import pytest
 
-from tickmesh.bus.memory import MemoryBus
+from tickmesh.bus.memory import MemoryBus, MemoryKeyValue
 from tickmesh.domain.enums import BreakerState
 from tickmesh.kube.breaker import StateRecord
 from tickmesh.observe.admin import AdminServer
 from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
 from tickmesh.ports import KvEntry
+from tickmesh.risk.breaker import BreakerConfig
 from tickmesh.services.breakers import BreakerBoard, is_target
 from tickmesh.services.service import Service
 from tickmesh.settings import Settings
@@ -135,6 +136,33 @@ def test_a_connection_is_watched_without_a_call(service: Service) -> None:
     for _ in range(5):
         board.look()
     assert board.records[0].state is BreakerState.OPEN and board.records[0].reason.endswith("bus is not connected")
+
+
+async def test_a_connection_is_watched_while_the_bucket_does_not_answer(service: Service) -> None:
+    class Hung(MemoryBus):
+        async def kv(self, bucket: str) -> MemoryKeyValue:
+            await asyncio.Event().wait()
+            raise AssertionError("never")
+
+    service.bus = Hung()
+    board = BreakerBoard(service)
+    looks = 0
+
+    def probe() -> bool:
+        nonlocal looks
+        looks += 1
+        return False
+
+    board.add("bus", BreakerConfig(failures=2), target="bus", probe=probe)
+    running = asyncio.create_task(board.run())
+    try:
+        async with asyncio.timeout(10):
+            while service.health.ready:
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert looks >= 2 and "not connected" in service.health.unready_because["breaker bus"]
 
 
 async def test_the_record_is_what_the_operator_reads(service: Service) -> None:
