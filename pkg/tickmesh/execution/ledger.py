@@ -22,6 +22,8 @@ from tickmesh.execution.machine import OrderMachine, Report, Step, Wrong
 
 MAX_KEPT_ORDERS = 50_000
 MAX_KEPT_TRADES = 200_000
+NOBODY = "none"
+"""Stands in a subject for the client order id of something that names no order."""
 
 
 class VenueFact(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,8 +156,23 @@ class OrderLedger:
         step = order.report(fact.report)
         if order.venue_order_id:
             self._by_venue_id[(order.symbol, order.venue_order_id)] = order.client_order_id
-        self._after(order, step, now_ns)
+        self._after(order, step, now_ns, fact.report)
         return order
+
+    def refuse(self, symbol: str, client_order_id: str, content: str, now_ns: int) -> None:
+        """Journal an input that cannot be, with its content; no order, fill or position changes."""
+        self.anomalies += 1
+        order = self.orders.get(client_order_id)
+        if order is not None:
+            event = order.event(Step(order.state, order.state), now_ns, anomaly=True)
+            event.reason = content
+        else:
+            event = OrderEvent(
+                receive_ns=now_ns, publish_ns=now_ns, account=self.account, venue=self.venue, symbol=symbol,
+                client_order_id=client_order_id, external=True, anomaly=True, reason=content,
+            )  # fmt: skip
+        subject = subjects.order_event(self.account, client_order_id or NOBODY)
+        self.outbox.append(Record(subject, event, f"{client_order_id}.refused.{self.anomalies}.{now_ns}"))
 
     def order_of_trade(self, trade: TradeFact) -> OrderMachine | None:
         """Whose execution this is; None means that the venue must be asked for the order first."""
@@ -166,9 +183,16 @@ class OrderLedger:
         return trade_id <= self.known_trades_below.get(symbol, 0) or (symbol, trade_id) in self._trades
 
     def on_trade(self, trade: TradeFact, order: OrderMachine, now_ns: int) -> bool:
-        """Join one execution of ``order``; False when it was counted already."""
+        """Join one execution of ``order``; False when it was counted already, or cannot be (then it is journaled so).
+
+        The trade id of one that cannot be stays free: the true one may still come.
+        """
         key = (trade.symbol, trade.trade_id)
         if self.knows_trade(*key):
+            return False
+        if trade.qty_lots <= 0 or trade.price_ticks <= 0:
+            content = f"trade {trade.trade_id} of {trade.qty_lots} lots at {trade.price_ticks} ticks"
+            self.refuse(trade.symbol, order.client_order_id, f"a fill that cannot be: {content}", now_ns)
             return False
         self._note_trade(*key)
         fill = FillEvent(
@@ -279,24 +303,28 @@ class OrderLedger:
         if len(self._trades) > MAX_KEPT_TRADES:
             self._trades.popitem(last=False)
 
-    def _after(self, order: OrderMachine, step: Step | None, now_ns: int) -> None:
+    def _after(self, order: OrderMachine, step: Step | None, now_ns: int, report: Report | None = None) -> None:
         if step is None:
             return
         if step.anomaly is not None:
             self.anomalies += 1
         if step.anomaly in (Wrong.QUANTITY, Wrong.IDENTITY) or (step.anomaly and step.state is step.previous):
-            self._journal(order, step, now_ns, anomaly=True)
+            self._journal(order, step, now_ns, anomaly=True, report=report)
             return
         self._journal(order, step, now_ns)
         self._effects.on_step(order, step)
         self._close_if_settled(order)
 
-    def _journal(self, order: OrderMachine, step: Step, now_ns: int, *, anomaly: bool = False) -> None:
+    def _journal(
+        self, order: OrderMachine, step: Step, now_ns: int, *, anomaly: bool = False, report: Report | None = None
+    ) -> None:
         client_id = order.client_order_id
         message_id = f"{client_id}.{order.steps}.{step.state}.{order.cum_lots}"
         if anomaly:
             message_id += f".anomaly.{self.anomalies}.{now_ns}"
         event = order.event(step, now_ns, anomaly=anomaly)
+        if report is not None and anomaly:
+            event.reason += f": the venue said {', '.join(map(str, report))}"
         self.outbox.append(Record(subjects.order_event(self.account, client_id), event, message_id))
 
     def _close_if_settled(self, order: OrderMachine) -> None:

@@ -25,6 +25,9 @@ HALT, REDUCE = "halt", "reduce"
 BUSINESS_CODES = frozenset({-5021, -5022, -2022})
 """Rejections that are answers and no faults: fill-or-kill not filled, post-only would take, nothing to reduce."""
 
+LATE_CODES = frozenset({-1021})
+"""Requests that a network or a clock made late: a partition that heals delivers many at once; no order was wrong."""
+
 
 class Trip(msgspec.Struct, frozen=True):
     """Something must stop; ``kind`` is a stable name for counters and alerts, ``reason`` one sentence."""
@@ -91,7 +94,9 @@ class Emergency:
 
     def on_order_event(self, event: OrderEvent, limits: Limits, now_ns: int) -> list[Trip]:
         """Count a venue's rejection; refusals of our own checks and ordinary answers are none."""
-        if event.state is not OrderState.REJECTED or not event.venue_code or event.venue_code in BUSINESS_CODES:
+        if event.state is not OrderState.REJECTED or event.anomaly:
+            return []
+        if not event.venue_code or event.venue_code in BUSINESS_CODES | LATE_CODES:
             return []
         times = self._rejections.setdefault(event.account, deque(maxlen=10_000))
         times.append(now_ns)

@@ -28,6 +28,7 @@ from tickmesh.engine.replay import picture_of
 from tickmesh.execution.checkpoint import Checkpoint, CheckpointKeeper
 from tickmesh.execution.ledger import OrderLedger, Record
 from tickmesh.execution.machine import OrderMachine
+from tickmesh.execution.plausible import implausible
 from tickmesh.observe.admin import json_response
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.risk.view import RiskView
@@ -58,6 +59,8 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _HOUSEKEEPING_S = 0.1
 _WARM_EVERY_TURNS = 20
+_ODD_PER_S = 10
+"""Most inputs that make no sense that are journaled and told in a second."""
 
 
 async def run(service: Service, outside: Outside = OUTSIDE) -> None:
@@ -189,13 +192,16 @@ class _Desk:
         self.stream = UserStream(
             self.rest, venue.stream_url, self._on_user_event, self.reconciler.after_gap,
             keepalive_s=own.keepalive_s, first_backoff_s=own.stream_backoff_s, connect=outside.connect,
-            gate=self.trading.stream,
+            gate=self.trading.stream, on_malformed=lambda text: self._odd("", "", text),
         )  # fmt: skip
         self.journal.may_write = self._is_writer
+        self.path.on_anomaly = self._tell_of
         self.path.is_writer = lambda: self._is_writer() and not self._leaving
         self._tasks: list[asyncio.Task[None]] = []
         m = service.metrics
         self._stream_gauge = m.gauge("user_stream_connected", "1 while the user stream is connected")
+        self._odd_total = m.counter("anomalies_total", "inputs of the venue's stream that did not fit")
+        self._odd_second = (0, 0)
         self._waiting = m.gauge("journal_waiting", "journal records that are not stored yet")
         self._open = m.gauge("orders_open", "orders that may still trade")
         self._fills = m.counter("fills_total", "executions of ours")
@@ -479,15 +485,36 @@ class _Desk:
         try:
             fact, trade = fact_of_update(event, instrument), trade_of_update(event, instrument)
         except (TickmeshError, KeyError, ValueError, MalformedFrameError) as error:
-            self.alert(Severity.WARNING, "user-stream", f"an event of {event.o.s} makes no sense: {error}")
+            self._odd(event.o.s, event.o.c, f"an event that makes no sense ({error}): {event.o}")
             return
+        if wrong := implausible(fact, trade, now_ns):
+            self._odd(fact.symbol, fact.client_order_id, wrong)
+            return  # the next comparison asks the venue
         known = self.ledger.orders.get(fact.client_order_id)
+        if known is None:
+            text = f"an order that we did not know, adopted: {fact.side.name} {fact.report}"
+            self._odd(fact.symbol, fact.client_order_id, text)
         if known is not None:
             self.path.note_evidence(known)
         order = self.ledger.on_fact(fact, now_ns)
         if trade is not None:
             self.ledger.on_trade(trade, order, now_ns)
         self.path.flush()
+
+    def _odd(self, symbol: str, client_id: str, text: str) -> None:
+        """Keep in the journal and tell people of an input that does not fit; a flood of them is only counted."""
+        self._odd_total.inc()
+        second = self.service.clock.mono_ns() // 1_000_000_000
+        if second != self._odd_second[0]:
+            self._odd_second = (second, 0)
+        if self._odd_second[1] >= _ODD_PER_S:
+            return
+        self._odd_second = (second, self._odd_second[1] + 1)
+        self.ledger.refuse(symbol, client_id, text, self.service.clock.wall_ns())
+        self.path.flush()
+
+    def _tell_of(self, event: OrderEvent) -> None:
+        self.alert(Severity.WARNING, "anomaly", f"{event.client_order_id or 'user stream'}: {event.reason}")
 
     # What goes out.
 

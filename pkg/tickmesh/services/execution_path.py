@@ -20,7 +20,7 @@ from tickmesh.domain.approval import ApprovedOrder
 from tickmesh.domain.enums import IntentAction, OrderState
 from tickmesh.domain.errors import TickmeshError
 from tickmesh.domain.instrument import Instrument
-from tickmesh.domain.messages import BookUpdate, OrderIntent, decode
+from tickmesh.domain.messages import BookUpdate, OrderEvent, OrderIntent, decode
 from tickmesh.engine.intake import FORGOTTEN, LINKED, REPEATED, IntentDesk, Settled
 from tickmesh.execution.budget import RateBudget
 from tickmesh.execution.ledger import OrderLedger, Record
@@ -75,6 +75,8 @@ class OrderPath:
         self._cancel_intents: OrderedDict[str, asyncio.Task[None]] = OrderedDict()
         self.draining = False
         self.is_writer: Callable[[], bool] = lambda: True
+        self.on_anomaly: Callable[[OrderEvent], None] = lambda _: None
+        self._anomalies_told = 0
         """The fence, asked before every intent: another process may be the account's writer by now."""
         m = service.metrics
         self._validation = m.latency("validation_latency_us", "intent received to approved by all pre-trade checks")
@@ -423,7 +425,13 @@ class OrderPath:
     def flush(self) -> None:
         """Hand what the ledger has to say to the journal."""
         if self._ledger.outbox:
-            self._journal.put(self._ledger.take_outbox())
+            records = self._ledger.take_outbox()
+            self._journal.put(records)
+            if self._ledger.anomalies != self._anomalies_told:
+                self._anomalies_told = self._ledger.anomalies
+                for record in records:
+                    if isinstance(record.message, OrderEvent) and record.message.anomaly:
+                        self.on_anomaly(record.message)
 
     def note_limited(self, error: VenueCallError) -> None:
         self._service.metrics.counter("rate_limited_total", "requests that the venue refused for being too fast").inc()

@@ -10,7 +10,7 @@ import pytest
 from tickmesh.domain.enums import OrderState
 from tickmesh.domain.errors import NotFiniteError
 from tickmesh.domain.messages import AccountSnapshot, OrderEvent
-from tickmesh.risk.emergency import BUSINESS_CODES, Emergency, Trip
+from tickmesh.risk.emergency import BUSINESS_CODES, LATE_CODES, Emergency, Trip
 from tickmesh.risk.limits import Limits, LimitsError, parse
 
 S = 1_000_000_000
@@ -85,7 +85,7 @@ def test_slow_rejections_business_answers_and_our_own_refusals_do_not() -> None:
     emergency = Emergency(max_silent_ns=S)
     for i in range(40):
         assert emergency.on_order_event(rejected(-2010), LIMITS, i * 7 * S) == []
-        for code in (*BUSINESS_CODES, 0):
+        for code in (*BUSINESS_CODES, *LATE_CODES, 0):
             assert emergency.on_order_event(rejected(code), LIMITS, i * 7 * S) == []
         assert emergency.on_order_event(rejected(-2010, OrderState.CANCELED), LIMITS, i * 7 * S) == []
 

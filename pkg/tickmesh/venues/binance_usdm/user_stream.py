@@ -27,6 +27,8 @@ _MAX_BACKOFF_S = 60.0
 _SHUT_S = 0.25
 """How often the circuit breaker is looked at."""
 _MAX_FRAME_BYTES = 4 * 1024 * 1024
+_SHOWN = 400
+"""How much of a frame that makes no sense is told."""
 
 
 class UserStream:
@@ -44,7 +46,9 @@ class UserStream:
         ping_s: float = 10.0,
         connect: Callable[..., Any] = connect,
         gate: Gate | None = None,
+        on_malformed: Callable[[str], None] | None = None,
     ) -> None:
+        self._on_malformed = on_malformed
         self._connect = connect
         self._rest = rest
         self._url = stream_url.rstrip("/")
@@ -131,6 +135,9 @@ class UserStream:
             if error.kind not in self._seen_kinds:
                 self._seen_kinds.add(error.kind)
                 log.warning("user stream: %s", error)
+            if self._on_malformed is not None:
+                text = frame if isinstance(frame, str) else frame.decode("utf-8", "replace")
+                self._on_malformed(f"{error}: {text[:_SHOWN]}")
             return True
         if isinstance(event, ListenKeyExpired):
             log.warning("user stream: the listen key expired")
