@@ -81,11 +81,7 @@ class CutProxy:
                 return
             back, other = await asyncio.open_connection("127.0.0.1", self._target_port)
             self._writers.add(other)
-            first = await reader.read(65_536)
-            if b"upgrade: websocket" in first.lower():
-                self._sockets.add(writer)
-            other.write(first)
-            await asyncio.gather(self._pump(reader, other), self._pump(back, writer))
+            await asyncio.gather(self._pump(reader, other, writer), self._pump(back, writer))
         except OSError:
             pass  # an end went away; the other one learns of it below, as on a real line
         finally:
@@ -96,9 +92,13 @@ class CutProxy:
                     end.transport.abort()
             self._tasks.discard(task)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, client: asyncio.StreamWriter | None = None
+    ) -> None:
         while data := await reader.read(65_536):
             await self._open.wait()
+            if client is not None and b"upgrade: websocket" in data[:2_048].lower():
+                self._sockets.add(client)
             writer.write(data)
             await writer.drain()
         raise ConnectionResetError("one end closed")
