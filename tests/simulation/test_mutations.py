@@ -112,7 +112,7 @@ def one_not_found_is_proof(patch: Patch) -> None:
         while order.state is OrderState.UNKNOWN:
             await asyncio.sleep(0.02)
             try:
-                self._take(await self._rest.query(order.symbol, order.client_order_id))
+                self._take(await self._rest.query(order.symbol, order.client_order_id, urgent=True))
             except VenueCallError as error:
                 if error.code == -2013:
                     self._ledger.advance(order, OrderState.REJECTED, self._clock.wall_ns(), "not found", -2013)

@@ -7,6 +7,7 @@ stopped. Cancels are never stopped. Which answers count is in docs/decisions/015
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 from tickmesh.domain.enums import OrderState
@@ -71,6 +72,7 @@ class TradingBreakers:
             gate = self._scoped.get(target)
             if gate is not None and self.board.config_of(target) is not None:
                 gate.note(failed)
+                asyncio.get_running_loop().call_soon(self.show)  # before anybody can read that it is open
 
     def _on_target(self, target: str) -> None:
         if target.startswith("strategy.") and target not in self._scoped:
