@@ -62,6 +62,21 @@ def _desk(kernel: Any) -> tuple[PreTrade, RiskView]:
     return PreTrade(instruments, limits, kernel=kernel), view
 
 
+def desk_and_intents(count: int) -> tuple[PreTrade, RiskView, list[bytes]]:
+    """The desk with the kernel that is in use, its view, and so many encoded intents that pass."""
+    half: Any = hotpath.native if hotpath.native is not None else pure_pretrade
+    desk, view = _desk(half.PreTradeKernel)
+    return desk, view, [msgspec.msgpack.encode(_intent(number)) for number in range(count)]
+
+
+def decode_intent(raw: bytes) -> OrderIntent:
+    """As the execution service decodes it."""
+    return _DECODER.decode(raw)
+
+
+_DECODER = msgspec.msgpack.Decoder(OrderIntent)
+
+
 def pretrade(name: str) -> Run:
     """All pre-trade checks of an order that passes, with its reservation; ``checks`` is without a kernel."""
 

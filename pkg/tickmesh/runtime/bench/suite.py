@@ -18,6 +18,7 @@ from typing import Any
 
 from tickmesh.domain.errors import ConfigError
 from tickmesh.runtime.bench import engine, hops, loop, market, orders
+from tickmesh.runtime.bench import machine as machine_bench
 from tickmesh.runtime.bench.frames import Frames, default_capture, load
 from tickmesh.runtime.bench.result import Outcome, Result, Skipped, ratios, table
 
@@ -70,6 +71,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("pretrade_native", orders.pretrade("native"), capture=False),
     Benchmark("pretrade_pure", orders.pretrade("pure"), capture=False),
     Benchmark("pretrade_checks", orders.pretrade("checks"), capture=False),
+    Benchmark("orders_per_s", machine_bench.orders_per_s, capture=False),
     *(Benchmark(name, run, capture=False) for name, run in orders.CODECS.items()),
     Benchmark("ring_native", orders.ring("native"), capture=False),
     Benchmark("ring_pure", orders.ring("pure"), capture=False),
