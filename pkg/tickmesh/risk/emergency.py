@@ -25,8 +25,9 @@ HALT, REDUCE = "halt", "reduce"
 BUSINESS_CODES = frozenset({-5021, -5022, -2022})
 """Rejections that are answers and no faults: fill-or-kill not filled, post-only would take, nothing to reduce."""
 
-LATE_CODES = frozenset({-1021})
-"""Requests that a network or a clock made late: a partition that heals delivers many at once; no order was wrong."""
+LATE_CODES = frozenset({-1021, -2013})
+"""Requests that came too late, and orders that, asked for, never arrived: a partition makes many of both at once. No
+order was wrong; the circuit breaker of the venue's REST stops trading for as long as it lasts."""
 
 
 class Trip(msgspec.Struct, frozen=True):
