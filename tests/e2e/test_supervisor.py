@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -18,20 +18,6 @@ from harness import ROOT, SERVICES, Run, assert_sound
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 Start = Callable[..., Run]
-
-
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Start]:
-    runs: list[Run] = []
-
-    def start(*arguments: str) -> Run:
-        runs.append(Run(tmp_path / "data", *arguments))
-        return runs[-1]
-
-    yield start
-    for run in runs:
-        if run.process.poll() is None:
-            run.kill_all()
 
 
 def wait_until_gone(processes: list[psutil.Process], timeout_s: float = 10.0) -> None:

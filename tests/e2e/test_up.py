@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,20 +23,6 @@ CAPTURE_2021 = DATA / "stream_2021.txt"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 Start = Callable[..., Run]
-
-
-@pytest.fixture
-def up(tmp_path: Path) -> Iterator[Start]:
-    runs: list[Run] = []
-
-    def start(*arguments: str) -> Run:
-        runs.append(Run(tmp_path / "data", *arguments))
-        return runs[-1]
-
-    yield start
-    for run in runs:
-        if run.process.poll() is None:
-            run.kill_all()
 
 
 def test_ticks_become_orders_become_fills_and_a_second_run_picks_the_state_up(up: Start) -> None:

@@ -15,8 +15,6 @@ from chart import CHART, ROOT, VALUES, Helm, program
 from service_account import as_service_account
 from world import World, account, breaker, eventually, strategy
 
-from tickmesh.kube.generate import rendered
-
 PREVIOUS = sorted((ROOT / "tests" / "kube" / "previous").glob("tickmesh-*.tgz"))
 
 
@@ -31,14 +29,6 @@ def helm() -> Helm:
 @pytest.fixture
 def installer(helm: Helm, api: ApiServer) -> Helm:
     return Helm(helm.program, api)
-
-
-@pytest.fixture
-def cluster(api: ApiServer) -> ApiServer:
-    crds = [text for path, text in rendered().items() if path.startswith("k8s/crds/")]
-    api.apply("\n---\n".join(crds), "--server-side", "--force-conflicts")
-    api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    return api
 
 
 @pytest.fixture

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.metadata import entry_points
-from pathlib import Path
 
 import pytest
 import yaml
 from apiserver import ApiServer, free_port
 from world import World, account, eventually, strategy
 
-from tickmesh.kube.generate import rendered
 
-
-@pytest.fixture
-def world(api: ApiServer, tmp_path: Path) -> Iterator[World]:
+@pytest.fixture(autouse=True)
+def local(api: ApiServer) -> Iterator[None]:
     if not api.processes:
         pytest.skip("the API server of KUBECONFIG cannot call a webhook on this machine's loopback")
-    crds = [text for path, text in rendered().items() if path.startswith("k8s/crds/")]
-    api.apply("\n---\n".join(crds), "--server-side", "--force-conflicts")
-    api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    made = World(api, tmp_path)
-    yield made
-    made.close()
+    yield
     api.kubectl("delete", "validatingwebhookconfiguration", "strategies.tickmesh.io", "--ignore-not-found")
 
 

@@ -5,25 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-from apiserver import ApiServer
 from world import World, breaker, eventually
-
-from tickmesh.kube.generate import rendered
-
-
-@pytest.fixture
-def world(api: ApiServer, tmp_path: Path) -> Iterator[World]:
-    crds = [text for path, text in rendered().items() if path.startswith("k8s/crds/")]
-    api.apply("\n---\n".join(crds), "--server-side", "--force-conflicts")
-    api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    made = World(api, tmp_path)
-    yield made
-    made.close()
 
 
 def state(world: World, name: str) -> str:

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 import yaml
-from apiserver import ApiServer
 from world import World, eventually, strategy
 
-from tickmesh.kube.generate import rendered
-
 COUNT = 500
-
-
-@pytest.fixture
-def world(api: ApiServer, tmp_path: Path) -> Iterator[World]:
-    crds = [text for path, text in rendered().items() if path.startswith("k8s/crds/")]
-    api.apply("\n---\n".join(crds), "--server-side", "--force-conflicts")
-    api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    made = World(api, tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.mark.timeout(420)

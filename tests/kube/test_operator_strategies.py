@@ -5,26 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
-from apiserver import ApiServer
 from world import World, account, eventually, strategy
 
 from tickmesh.kube.desired import FINALIZER
-from tickmesh.kube.generate import rendered
-
-
-@pytest.fixture
-def world(api: ApiServer, tmp_path: Path) -> Iterator[World]:
-    crds = [text for path, text in rendered().items() if path.startswith("k8s/crds/")]
-    api.apply("\n---\n".join(crds), "--server-side", "--force-conflicts")
-    api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    made = World(api, tmp_path)
-    yield made
-    made.close()
 
 
 def test_a_strategy_becomes_a_deployment_a_bucket_entry_and_a_status(world: World) -> None:

@@ -5,15 +5,10 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from apiserver import ApiServer
 from world import World, eventually, strategy
-
-from tickmesh.kube.generate import rendered
 
 
 class Freezer:
@@ -59,20 +54,10 @@ class Freezer:
                 sink.shutdown(socket.SHUT_WR)
 
 
-@pytest.fixture
-def world(api: ApiServer, tmp_path: Path) -> Iterator[World]:
-    if not api.processes:
-        pytest.skip("KUBECONFIG names a cluster; the proxy needs the address of a local API server")
-    crds = [text for path, text in rendered().items() if path.startswith("k8s/crds/")]
-    api.apply("\n---\n".join(crds), "--server-side", "--force-conflicts")
-    api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
-    made = World(api, tmp_path)
-    yield made
-    made.close()
-
-
 @pytest.mark.timeout(240)
 def test_a_watch_that_goes_silent_is_given_up_and_nothing_is_missed(world: World) -> None:
+    if not world.api.processes:
+        pytest.skip("KUBECONFIG names a cluster; the proxy needs the address of a local API server")
     address = urlsplit(world.api.url)
     assert address.hostname
     assert address.port

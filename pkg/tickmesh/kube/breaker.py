@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from tickmesh.kube.conditions import condition
+
 Manifest = dict[str, Any]
 
 _TARGETS = {
@@ -151,12 +153,13 @@ def compute_status(
         status["resetAt"] = config.reset_at
     status["transitions"] = _transitions(before, records, state, status["reason"], timestamp, force)
     ours = force is None or force.uid == meta["uid"]
-    status["conditions"] = [
-        _condition(before, "Synced", config is not None and config.generation >= meta.get("generation", 0) and ours,
-                   "CarriedOver" if ours else "OverriddenInBucket",
-                   "the bucket holds what this resource asks for" if ours
-                   else f"forced {force.state} by {force.actor}" if force else "", meta, timestamp),
-    ]  # fmt: skip
+    generation = meta.get("generation", 0)
+    synced = config is not None and config.generation >= generation and ours
+    reason = "CarriedOver" if ours else "OverriddenInBucket"
+    message = "the bucket holds what this resource asks for"
+    if force is not None and not ours:
+        message = f"forced {force.state} by {force.actor}"
+    status["conditions"] = [condition(before, "Synced", synced, reason, message, generation, timestamp(0))]
     return status
 
 
@@ -186,19 +189,3 @@ def _transitions(
     if force is not None and old != state:
         listed.append({"at": timestamp(force.at_ns), "from": old, "to": state, "reason": reason})
     return listed[-_MAX_TRANSITIONS:]
-
-
-def _condition(
-    before: Manifest, kind: str, holds: bool, reason: str, message: str, meta: Manifest, timestamp: Any
-) -> Manifest:
-    state = "True" if holds else "False"
-    old = next((c for c in before.get("conditions", []) if c["type"] == kind), None)
-    since = old["lastTransitionTime"] if old is not None and old["status"] == state else timestamp(0)
-    return {
-        "type": kind,
-        "status": state,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": since,
-        "observedGeneration": meta.get("generation", 0),
-    }

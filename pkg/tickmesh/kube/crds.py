@@ -22,6 +22,7 @@ from tickmesh.kube.schema import (
     integer,
     many,
     moment,
+    resource,
     rule,
     signed_decimal,
     text,
@@ -163,16 +164,10 @@ def _strategy_status() -> Schema:
 
 def strategy() -> dict[str, Any]:
     """The Strategy resource."""
-    schema = group(
+    schema = resource(
         "Strategy runs one trading plugin.",
-        {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": _strategy_spec(),
-            "status": _strategy_status(),
-        },
-        required=("spec",),
+        _strategy_spec(),
+        _strategy_status(),
         rules=(
             rule("size(self.metadata.name) <= 52", "the name must be 52 characters or fewer: pods are named after it"),
         ),
@@ -263,17 +258,7 @@ def circuit_breaker() -> dict[str, Any]:
             "conditions": conditions(),
         },
     )
-    schema = group(
-        "CircuitBreaker stands before something that can fail, and can be tripped by hand.",
-        {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec,
-            "status": status,
-        },
-        required=("spec",),
-    )
+    schema = resource("CircuitBreaker stands before something that can fail, and can be tripped by hand.", spec, status)
     columns = [
         column("Target", ".spec.target.kind"),
         column("Name", ".spec.target.name"),
@@ -329,17 +314,7 @@ def trading_account() -> dict[str, Any]:
             "conditions": conditions(),
         },
     )
-    schema = group(
-        "TradingAccount is an account at a venue.",
-        {
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"type": "object"},
-            "spec": spec,
-            "status": status,
-        },
-        required=("spec",),
-    )
+    schema = resource("TradingAccount is an account at a venue.", spec, status)
     columns = [
         column("Venue", ".spec.venue"),
         column("Equity", ".status.equity"),

@@ -94,15 +94,13 @@ def deployment_names(strategy: Manifest) -> list[str]:
     return [f"strategy-{name}" if shards == 1 else f"strategy-{name}-{i}" for i in range(shards)]
 
 
-def hot_document(strategy: Manifest, shard_count: int | None = None) -> bytes:
+def hot_document(strategy: Manifest) -> bytes:
     """The value of ``spec.<name>`` in the ``strategies`` bucket: what pods follow without a restart.
 
     The same bytes for the same input, so that an unchanged resource is not written again.
     """
     meta = strategy["metadata"]
     spec = {k: v for k, v in strategy["spec"].items() if k not in ("replicas", "resources", "placement", "image")}
-    if shard_count is not None:
-        spec["shards"] = shard_count
     if meta.get("deletionTimestamp"):
         spec["paused"] = True
     if "configMap" in spec["plugin"]:

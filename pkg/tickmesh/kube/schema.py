@@ -64,6 +64,18 @@ def group(
     return schema
 
 
+def resource(description: str, spec: Schema, status: Schema, *, rules: tuple[dict[str, str], ...] = ()) -> Schema:
+    """The whole object: what every resource has, and its own spec and status."""
+    fields = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+        "spec": spec,
+        "status": status,
+    }
+    return group(description, fields, required=("spec",), rules=rules)
+
+
 def anything(description: str, **more: Any) -> Schema:
     """An object that this schema does not look into (checked by somebody else, who is named)."""
     return {"type": "object", "description": description, "x-kubernetes-preserve-unknown-fields": True, **more}

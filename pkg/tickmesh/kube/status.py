@@ -7,11 +7,12 @@ itself. Times come in with the call.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import msgspec
+
+from tickmesh.kube.conditions import condition, timestamp
 
 Manifest = dict[str, Any]
 
@@ -74,11 +75,6 @@ class Knowledge(msgspec.Struct, kw_only=True):
     problems: list[str] = []
 
 
-def timestamp(now_ns: int) -> str:
-    """RFC 3339 in whole seconds, as metav1.Time is."""
-    return datetime.fromtimestamp(now_ns // 1_000_000_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def compute(strategy: Manifest, knowledge: Knowledge, now_ns: int) -> Manifest:
     """The status as it should be."""
     meta, spec, before = strategy["metadata"], strategy["spec"], strategy.get("status") or {}
@@ -105,7 +101,7 @@ def compute(strategy: Manifest, knowledge: Knowledge, now_ns: int) -> Manifest:
         ("Halted", bool(halted), *(("Halted", f"halted by {', '.join(halted)}") if halted else
                                    ("Trading", "no halt is in force"))),
     ]  # fmt: skip
-    status["conditions"] = [_condition(before, *fact, meta.get("generation", 0), now_ns) for fact in facts]
+    status["conditions"] = [condition(before, *fact, meta.get("generation", 0), timestamp(now_ns)) for fact in facts]
     if report is not None:
         status |= _reported(report)
     return status
@@ -123,9 +119,9 @@ def _degraded(knowledge: Knowledge, report: PodReport | None) -> str:
     if report is not None and report.problem:
         problems.append(report.problem)
     for deployment in knowledge.deployments:
-        for condition in deployment.get("status", {}).get("conditions", []):
-            if condition["type"] == "Progressing" and condition["status"] == "False":
-                problems.append(f"{deployment['metadata']['name']}: {condition.get('message', 'does not progress')}")
+        for found in deployment.get("status", {}).get("conditions", []):
+            if found["type"] == "Progressing" and found["status"] == "False":
+                problems.append(f"{deployment['metadata']['name']}: {found.get('message', 'does not progress')}")
     return "; ".join(problems)[:32_000]
 
 
@@ -158,22 +154,6 @@ def _rolled_out(deployment: Manifest) -> bool:
         and status.get("replicas", 0) <= wanted
         and status.get("availableReplicas", 0) >= wanted
     )
-
-
-def _condition(
-    before: Manifest, kind: str, holds: bool, reason: str, message: str, generation: int, now_ns: int
-) -> Manifest:
-    state = "True" if holds else "False"
-    old = next((c for c in before.get("conditions", []) if c["type"] == kind), None)
-    since = old["lastTransitionTime"] if old is not None and old["status"] == state else timestamp(now_ns)
-    return {
-        "type": kind,
-        "status": state,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": since,
-        "observedGeneration": generation,
-    }
 
 
 def _reported(report: PodReport) -> Manifest:

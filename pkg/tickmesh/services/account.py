@@ -45,16 +45,9 @@ def state_key(account: str) -> str:
 async def run(service: Service) -> None:
     """Follow the account until told to stop."""
     follower = Follower(service)
-    work = asyncio.create_task(follower.work(), name="account")
-    stop = asyncio.create_task(service.stopping.wait())
     try:
-        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
+        await service.until_stopping(follower.work())
     finally:
-        for task in (work, stop):
-            task.cancel()
-        await asyncio.gather(work, stop, return_exceptions=True)
         await follower.close()
 
 

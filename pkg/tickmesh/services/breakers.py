@@ -23,6 +23,7 @@ from tickmesh.domain.subjects import token
 from tickmesh.kube.breaker import ConfigRecord, ForceRecord, Transition
 from tickmesh.ports import KeyValue, KvEntry
 from tickmesh.risk.breaker import BreakerConfig, CircuitBreaker, Ticket
+from tickmesh.services.buckets import follow, take_all
 from tickmesh.services.notices import alert
 from tickmesh.services.service import Service
 
@@ -256,26 +257,12 @@ class BreakerBoard:
         """Follow the bucket and write our own states, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._tick())
-            group.create_task(self._watch())
+            group.create_task(follow(self._service.bus, BUCKET, self.on_entry))
             group.create_task(self._write())
 
     async def load(self) -> None:
         """Take over what the bucket holds, before anything is done that it may forbid. Raises DependencyError."""
-        bucket = await self._service.bus.kv(BUCKET)
-        for key in await bucket.keys():
-            entry = await bucket.get(key)
-            if entry is not None:
-                self.on_entry(entry)
-
-    async def _watch(self) -> None:
-        while True:
-            try:
-                bucket = await self._service.bus.kv(BUCKET)
-                async for entry in bucket.watch():
-                    self.on_entry(entry)
-            except DependencyError as error:
-                log.warning("cannot watch the breakers: %s; retrying", error)
-                await asyncio.sleep(_RETRY_S)
+        await take_all(await self._service.bus.kv(BUCKET), self.on_entry)
 
     def on_entry(self, entry: KvEntry) -> None:
         """Take over a change of the bucket; a value that cannot be read is told and skipped."""

@@ -47,16 +47,7 @@ async def run(service: Service) -> None:
     warden = Warden(service)
     service.admin.add_get("/halts", warden.show)
     service.admin.add_get("/layout", warden.layout.show)
-    work = asyncio.create_task(warden.work(), name="risk")
-    stop = asyncio.create_task(service.stopping.wait())
-    try:
-        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
-        if work.done():
-            work.result()
-    finally:
-        for task in (work, stop):
-            task.cancel()
-        await asyncio.gather(work, stop, return_exceptions=True)
+    await service.until_stopping(warden.work())
 
 
 class Warden:

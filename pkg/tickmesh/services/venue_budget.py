@@ -19,6 +19,7 @@ from tickmesh.domain.errors import DependencyError
 from tickmesh.domain.subjects import token
 from tickmesh.execution.budget import BudgetNews, RateBudget
 from tickmesh.ports import KvEntry
+from tickmesh.services.buckets import follow, take_all
 from tickmesh.services.service import Service
 from tickmesh.settings import Settings
 
@@ -78,27 +79,13 @@ class SharedBudget:
 
     async def load(self) -> None:
         """Take over what others know before the first request. Raises DependencyError."""
-        bucket = await self._service.bus.kv(BUCKET)
-        for key in await bucket.keys():
-            entry = await bucket.get(key)
-            if entry is not None:
-                self.on_entry(entry)
+        await take_all(await self._service.bus.kv(BUCKET), self.on_entry)
 
     async def run(self) -> None:
         """Tell and hear for ever."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._hear())
+            group.create_task(follow(self._service.bus, BUCKET, self.on_entry))
             group.create_task(self._tell())
-
-    async def _hear(self) -> None:
-        while True:
-            try:
-                bucket = await self._service.bus.kv(BUCKET)
-                async for entry in bucket.watch():
-                    self.on_entry(entry)
-            except DependencyError as error:
-                log.warning("the budgets of other processes cannot be heard: %s; retrying", error)
-                await asyncio.sleep(_RETRY_S)
 
     async def _tell(self) -> None:
         while True:

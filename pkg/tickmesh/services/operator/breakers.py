@@ -16,14 +16,15 @@ import msgspec
 
 from tickmesh.domain.errors import DependencyError
 from tickmesh.kube import breaker as rules
-from tickmesh.kube.status import timestamp
+from tickmesh.kube.conditions import timestamp
 from tickmesh.ports import Bus, Clock, KvEntry
+from tickmesh.services.breakers import BUCKET
+from tickmesh.services.buckets import take_all
 from tickmesh.services.operator.cluster import Cluster
 from tickmesh.services.operator.strategies import Known
 
 log = logging.getLogger(__name__)
 
-BUCKET = "breakers"
 _RETRY_S = 0.5
 _RESYNC_S = 300.0
 T = TypeVar("T")
@@ -48,10 +49,7 @@ class BreakerReconciler:
         while True:
             try:
                 bucket = await self._bus.kv(BUCKET)
-                for key in await bucket.keys():
-                    entry = await bucket.get(key)
-                    if entry is not None:
-                        self._take(entry)
+                await take_all(bucket, self._take)
                 self._ready.set()
                 for name in list(self._known.breakers):
                     add(name)

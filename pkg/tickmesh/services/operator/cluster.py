@@ -18,7 +18,7 @@ from lightkube.generic_resource import create_namespaced_resource
 from lightkube.resources.admissionregistration_v1 import ValidatingWebhookConfiguration
 from lightkube.resources.apps_v1 import Deployment
 from lightkube.resources.coordination_v1 import Lease
-from lightkube.resources.core_v1 import ConfigMap, Event, Secret
+from lightkube.resources.core_v1 import ConfigMap, Secret
 from lightkube.types import CascadeType, PatchType
 
 from tickmesh.domain.errors import TickmeshError
@@ -48,7 +48,6 @@ class Cluster:
     def __init__(self, client: AsyncClient, namespace: str) -> None:
         self._client = client
         self.namespace = namespace
-        self.writes = 0
 
     @classmethod
     def connect(cls, namespace: str) -> Cluster:
@@ -57,17 +56,14 @@ class Cluster:
 
     async def apply(self, manifest: Manifest) -> None:
         """Server-side apply; fields of other managers stay, a fight over ours is won."""
-        self.writes += 1
         await _told(self._client.apply(from_dict(manifest), field_manager=FIELD_MANAGER, force=True))
 
     async def patch(self, kind: str, name: str, patch: Manifest) -> None:
         """Merge patch of metadata or spec."""
-        self.writes += 1
         await _told(self._client.patch(_KINDS[kind], name, patch, patch_type=PatchType.MERGE))
 
     async def patch_status(self, kind: str, name: str, status: Manifest) -> None:
         """Replace the status. A resource that is gone meanwhile is no error."""
-        self.writes += 1
         try:
             await _told(self._client.patch(_KINDS[kind].Status, name, {"status": status}, patch_type=PatchType.MERGE))
         except ClusterError as error:
@@ -76,7 +72,6 @@ class Cluster:
 
     async def delete_deployment(self, name: str) -> None:
         """Delete in the foreground: the object stays until its pods are gone. One that is gone is no error."""
-        self.writes += 1
         try:
             await _told(self._client.delete(Deployment, name, cascade=CascadeType.FOREGROUND))
         except ClusterError as error:
@@ -137,7 +132,6 @@ class Cluster:
         hooks = found.webhooks or []
         if all(hook.clientConfig.caBundle == authority for hook in hooks):
             return False
-        self.writes += 1
         path = "/webhooks/{}/clientConfig/caBundle"
         patch = [{"op": "add", "path": path.format(i), "value": authority} for i in range(len(hooks))]
         kind = ValidatingWebhookConfiguration
@@ -174,10 +168,6 @@ class Cluster:
         except ClusterError as error:
             if error.status != 409:
                 raise
-
-    async def events(self, name: str) -> list[Any]:
-        """Events about ``name``; for tests and for people."""
-        return [e async for e in self._client.list(Event, fields={"involvedObject.name": name})]
 
     async def close(self) -> None:
         await self._client.close()

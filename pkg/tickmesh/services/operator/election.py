@@ -30,7 +30,6 @@ class Election:
         self._name = name
         self._core = LeaseCore(me, ttl_ms * 1_000_000)
         self.leading = asyncio.Event()
-        self.terms = 0
 
     def valid(self) -> bool:
         """Whether we lead at this moment."""
@@ -86,7 +85,6 @@ class Election:
         written = await self._write(attempt)
         revision = int(written.metadata.resourceVersion) if written is not None else None
         if self._core.done(attempt, revision) and not self.leading.is_set():
-            self.terms += 1
             log.info("leading, term %d", self._core.epoch)
             self.leading.set()
 

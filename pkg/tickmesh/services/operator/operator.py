@@ -8,7 +8,6 @@ could not be done is tried again by the queue.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Collection
 from importlib.metadata import entry_points
@@ -147,11 +146,10 @@ class Operator:
             gauge("queue_length", "keys that wait or are worked on").set(len(self.strategy_queue))
             gauge("reconcile_calls", "reconciliations so far").set(self.strategy_queue.calls)
             gauge("reconcile_failures", "reconciliations that failed").set(self.strategy_queue.failures)
-            with contextlib.suppress(AttributeError):
-                if self._bus.connected:
-                    self._health.satisfy("bus")
-                else:
-                    self._health.require("bus", "NATS is not reachable; trading goes on, changes wait")
+            if self._bus.connected:
+                self._health.satisfy("bus")
+            else:
+                self._health.require("bus", "NATS is not reachable; trading goes on, changes wait")
             await asyncio.sleep(1.0)
 
 

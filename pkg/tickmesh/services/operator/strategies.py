@@ -21,7 +21,7 @@ from tickmesh.domain.messages import OrderIntent, encode
 from tickmesh.domain.subjects import intent as intent_subject
 from tickmesh.kube import desired, status
 from tickmesh.kube.desired import FINALIZER, STRATEGY_LABEL, Installation
-from tickmesh.ports import Bus, KeyValue
+from tickmesh.ports import Bus
 from tickmesh.services.operator.cluster import Cluster
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,6 @@ class StrategyReconciler:
         self._written: dict[str, bytes] = {}
         self._status_at: dict[str, float] = {}
         self._cancelled: dict[str, float] = {}
-        self.applies = 0
 
     async def reconcile(self, name: str) -> float | None:
         """Bring one Strategy to where it should be; returns when to look again."""
@@ -73,7 +72,7 @@ class StrategyReconciler:
             return None
         strategy = self._known.strategies.get(name)
         if strategy is None:
-            await self._forget(name)
+            self._forget(name)
             return None
         if strategy["metadata"].get("deletionTimestamp"):
             return await self._release(strategy)
@@ -138,7 +137,6 @@ class StrategyReconciler:
             return
         for manifest in wanted:
             await self._cluster.apply(manifest)
-        self.applies += 1
         self._applied[name] = key
         if before == key:
             words = f"{', '.join(drifted)} was changed or removed by somebody else; put back"
@@ -169,7 +167,7 @@ class StrategyReconciler:
         name, document = strategy["metadata"]["name"], desired.hot_document(strategy)
         if self._written.get(name) == document:
             return
-        bucket = await self._bucket()
+        bucket = await self._bus.kv(BUCKET)
         entry = await bucket.get(f"spec.{name}")
         if entry is None or entry.value != document:
             await bucket.put(f"spec.{name}", document)
@@ -213,14 +211,14 @@ class StrategyReconciler:
             await self._cluster.event(strategy, "Strategy", "CancellingOrders", words)
             await self._write_status(strategy, [])
             return _DELETE_LOOK_S
-        bucket = await self._bucket()
+        bucket = await self._bus.kv(BUCKET)
         shards = [shard for shard in self._known.reports.get(name, {}) if shard]
         for key in (f"spec.{name}", f"report.{name}", *(f"report.{name}.{shard}" for shard in shards)):
             await bucket.delete(key)
         others = [f for f in finalizers if f != FINALIZER]
         version = strategy["metadata"]["resourceVersion"]
         await self._cluster.patch("Strategy", name, {"metadata": {"finalizers": others, "resourceVersion": version}})
-        await self._forget(name)
+        self._forget(name)
         return None
 
     async def _quiet(self, strategy: Manifest) -> bool:
@@ -249,13 +247,10 @@ class StrategyReconciler:
             return asked is None or time.monotonic() - asked > 10.0
         return report is not None and report.open_orders == 0 and report.paused
 
-    async def _forget(self, name: str) -> None:
+    def _forget(self, name: str) -> None:
         for table in (self._applied, self._written, self._status_at, self._cancelled):
             table.pop(name, None)
         self._known.reports.pop(name, None)
-
-    async def _bucket(self) -> KeyValue:
-        return await self._bus.kv(BUCKET)
 
 
 def _report(value: bytes) -> status.PodReport:
