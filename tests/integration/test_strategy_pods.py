@@ -157,11 +157,13 @@ async def test_a_warm_standby_takes_orders_and_position_over_on_sigterm(world: W
     await tick_for(world, 0.5)
     assert {i.epoch for i in world.places()} == {world.places()[0].epoch}, "a standby placed an order"
     standing = {o.client_order_id for o in world.open_orders()}
-    watch = asyncio.create_task(leaderless(world))
+    watching = asyncio.Event()
+    watch = asyncio.create_task(leaderless(world, watching))
+    await watching.wait()
     old.send(signal.SIGTERM)
     await tick_for(world, 1.5)
     assert await old.ended() == 0
-    gap_s = await watch
+    gap_s = await asyncio.wait_for(watch, 30)
     print(f"the strategy was without a leader for {gap_s * 1000:.0f} ms")
     assert gap_s < 0.5
     assert old.said("handed over to pod-b"), old.log.read_text()
@@ -217,10 +219,14 @@ def assert_fenced(intents: list[OrderIntent]) -> None:
     assert len({i.intent_id for i in intents}) == len(intents)
 
 
-async def leaderless(world: World) -> float:
-    """Seconds from the moment the lease was given back until a successor has stored the epoch under which it acts."""
+async def leaderless(world: World, watching: asyncio.Event) -> float:
+    """Seconds from the moment the lease was given back until a successor has stored the epoch under which it acts.
+
+    Sets ``watching`` with the first record seen: a hand-over takes milliseconds, and a bucket keeps only the last one.
+    """
     old = msgspec.json.decode((await checkpoint(world)) or b"{}")["epoch"]
     async for entry in (await world.bus.kv("leases")).watch("strategy.main.quoter"):
+        watching.set()
         if b'"holder":""' in (entry.value or b""):
             break
     given_ns = time.monotonic_ns()
