@@ -110,6 +110,7 @@ async def test_a_person_halts_with_one_action_and_resumes_with_two(tab: Browser)
         # Without a reason nothing leaves.
         assert opened.bus.streams["CTL"] == []
         await tab.type("#halt-reason", "looks wrong")
+        await tab.click("#halt-flatten")
         await shot(tab, "halt")
         # Enter in a field does what the dialog asks about.
         for kind in ("keyDown", "keyUp"):
@@ -129,6 +130,9 @@ async def test_a_person_halts_with_one_action_and_resumes_with_two(tab: Browser)
         await tab.until("document.getElementById('halted').hidden")
         sent = [decode(Control, m.data) for m in opened.bus.streams["CTL"]]
         assert [(c.verb, c.scope, c.actor) for c in sent] == [("halt", "all", "ann"), ("resume", "all", "ann")]
+        assert [c.arguments for c in sent] == [{"flatten": "true"}, {}]
+        await tab.click("#halt")
+        assert not await tab.evaluate("document.getElementById('halt-flatten').checked"), "asked for anew each time"
 
 
 async def test_with_a_token_the_page_asks_for_it_once(tab: Browser) -> None:

@@ -99,10 +99,10 @@ async def test_the_token_of_the_settings_is_sent(
 async def test_without_the_gateway_a_halt_goes_to_the_execution_service_itself(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reasons: list[str] = []
+    told: list[tuple[str, str]] = []
 
     async def halt(request: web.Request) -> web.Response:
-        reasons.append(request.query["reason"])
+        told.append((request.query["reason"], request.query["flatten"]))
         return web.json_response({"halted": "main"})
 
     app = web.Application()
@@ -115,7 +115,9 @@ async def test_without_the_gateway_a_halt_goes_to_the_execution_service_itself(
     monkeypatch.setenv("TICKMESH_EXECUTION__ADMIN_PORT", str(port))
     try:
         assert await shell("halt", "--reason", "smoke & fire") == 0
+        assert "account main is halted whatever" in capsys.readouterr().err
+        assert await shell("halt", "--flatten", "--reason", "fire") == 0
+        assert "halted and its positions closed" in capsys.readouterr().err
     finally:
         await runner.cleanup()
-    assert reasons == ["smoke & fire"]
-    assert "account main is halted" in capsys.readouterr().err
+    assert told == [("smoke & fire", "false"), ("fire", "true")]

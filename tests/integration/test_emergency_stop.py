@@ -14,7 +14,8 @@ from order_rig import ACCOUNT, SYMBOL, OrderRig, order_rig
 
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import OrderState, Side, Urgency
-from tickmesh.domain.messages import Control, encode
+from tickmesh.domain.messages import Audit, Control, decode, encode
+from tickmesh.runtime.servers import free_ports
 
 S = OrderState
 
@@ -132,3 +133,28 @@ async def test_a_symbol_is_flattened_by_itself_and_a_resume_reopens_it(rig: Orde
         while (await rig.until(rig.send(rig.intent(behind_ticks=300)), S.SUBMITTED, S.REJECTED)).state is S.REJECTED:
             await asyncio.sleep(0.2)
     await rig.settle()
+
+
+async def test_a_person_halts_and_flattens_with_one_command_and_resumes_with_two(rig: OrderRig) -> None:
+    (rig.environ["TICKMESH_GATEWAY__PORT"],) = map(str, free_ports(1))
+    await rig.add("gateway")
+    await take(rig)
+    code, said = await rig.command("halt", "--flatten", "--reason", "drill", "--actor", "ann")
+    assert code == 0 and "positions closed" in said, said
+    await until_flat(rig)
+    assert file_of(rig, "halt")["scopes"]["all"] | {"since_ns": 0} == {
+        "state": "HALTED", "reason": "drill", "actor": "ann", "since_ns": 0,
+    }  # fmt: skip
+    assert (await rig.until(rig.send(rig.intent()), S.REJECTED)).reason.startswith("everything is halted")
+    code, said = await rig.command("resume", "--actor", "ann")
+    assert code == 3
+    code, said = await rig.command("resume", "--actor", "ann", "--confirm", said.split("--confirm ")[1].split()[0])
+    assert code == 0, said
+    async with asyncio.timeout(30):
+        while (await rig.until(rig.send(rig.intent(behind_ticks=300)), S.SUBMITTED, S.REJECTED)).state is S.REJECTED:
+            await asyncio.sleep(0.2)
+    await rig.settle()
+    audits = [decode(Audit, payload) async for _, payload, _ in rig.bus.replay("AUDIT")]
+    assert [(a.event, a.actor, a.detail.get("flatten")) for a in audits if a.source == "gateway"] == [
+        ("halt", "ann", "true"), ("resume", "ann", None),
+    ]  # fmt: skip

@@ -169,6 +169,9 @@ async def test_the_status_table_shows_the_live_picture() -> None:
         ("POST", "/api/v1/control/halt", [1], 400, "object"),
         ("POST", "/api/v1/control/halt", {**COMMAND, "reason": "x" * 501}, 400, "500"),
         ("POST", "/api/v1/control/resume", {**COMMAND, "confirm": "guess"}, 400, "confirmation"),
+        ("POST", "/api/v1/control/resume", {**COMMAND, "flatten": True}, 400, "halt only"),
+        ("POST", "/api/v1/control/reduce", {**COMMAND, "flatten": True}, 400, "halt only"),
+        ("POST", "/api/v1/control/halt", {**COMMAND, "flatten": "yes"}, 400, "flatten"),
     ],
 )
 async def test_a_refusal_is_json_with_one_sentence(method: str, path: str, body: Any, status: int, said: str) -> None:

@@ -43,9 +43,9 @@ class GatewayClient:
         """Status and JSON of a command; raises as ``get``."""
         return self._ask(self.url + path, json.dumps(body).encode())
 
-    def halt_without_gateway(self, reason: str) -> str:
+    def halt_without_gateway(self, reason: str, *, flatten: bool) -> str:
         """Stop the account at the execution service itself; returns the account's name. Raises as ``get``."""
-        _, answer = self._ask(f"{self._execution}/halt?reason={quote(reason)}", b"")
+        _, answer = self._ask(f"{self._execution}/halt?reason={quote(reason)}&flatten={str(flatten).lower()}", b"")
         return str(answer["halted"])
 
     def _ask(self, url: str, body: bytes | None) -> tuple[int, Any]:

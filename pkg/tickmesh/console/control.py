@@ -7,6 +7,7 @@ import getpass
 import shlex
 import socket
 import sys
+from typing import Any
 
 from tickmesh.console.client import GatewayClient
 from tickmesh.domain.errors import DependencyError
@@ -15,6 +16,8 @@ from tickmesh.settings import load
 NEEDS_CONFIRMATION = 3
 _DONE = {
     "halt": "{scope} is halted: nothing more is sent and open orders are cancelled; `tickmesh resume` lifts it",
+    "flatten": "{scope} is halted: open orders are cancelled, then positions closed at the market; `tickmesh resume` "
+    "ends that and lifts the halt",
     "reduce": "{scope} may only reduce positions; `tickmesh resume` lifts it",
     "resume": "{scope} may trade again",
 }
@@ -23,7 +26,14 @@ _DONE = {
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out; 0 done, 3 a resume that waits for its second step."""
     client = GatewayClient(load(), arguments.url)
-    body = {"scope": arguments.scope, "actor": arguments.actor or me(), "reason": arguments.reason or ""}
+    body: dict[str, Any] = {
+        "scope": arguments.scope,
+        "actor": arguments.actor or me(),
+        "reason": arguments.reason or "",
+    }
+    flatten = arguments.command == "halt" and arguments.flatten
+    if flatten:
+        body["flatten"] = True
     if arguments.command == "resume":
         return _resume(client, body, arguments)
     try:
@@ -31,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     except DependencyError as error:
         if arguments.command != "halt":
             raise
-        return _halt_directly(client, body["reason"], str(error))
-    _say(arguments.command, arguments.scope)
+        return _halt_directly(client, body["reason"], str(error), flatten=flatten)
+    _say("flatten" if flatten else arguments.command, arguments.scope)
     return 0
 
 
@@ -44,23 +54,24 @@ def me() -> str:
         return f"somebody@{socket.gethostname()}"
 
 
-def _halt_directly(client: GatewayClient, reason: str, why: str) -> int:
+def _halt_directly(client: GatewayClient, reason: str, why: str, *, flatten: bool) -> int:
     """Stopping must work when the gateway does not: the execution service latches by itself, without NATS."""
     try:
-        account = client.halt_without_gateway(reason)
+        account = client.halt_without_gateway(reason, flatten=flatten)
     except DependencyError:
         raise DependencyError(
             "gateway", f"{why}; the execution service does not answer either, so there is nothing to halt here"
         ) from None
+    closed = " and its positions closed" if flatten else ""
     print(
         f"tickmesh: the gateway does not answer, so the execution service was told directly: account {account} is "
-        "halted whatever the scope; `tickmesh resume` lifts it once the gateway is back",
+        f"halted{closed} whatever the scope; `tickmesh resume` lifts it once the gateway is back",
         file=sys.stderr,
     )
     return 0
 
 
-def _resume(client: GatewayClient, body: dict[str, str], arguments: argparse.Namespace) -> int:
+def _resume(client: GatewayClient, body: dict[str, Any], arguments: argparse.Namespace) -> int:
     confirm = arguments.confirm
     if confirm is None:
         _, needed = client.post("/api/v1/control/resume", body)

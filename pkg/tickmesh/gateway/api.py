@@ -120,7 +120,7 @@ class Api:
                   ((200, view.History),)),
             Route("GET", "/api/v1/control/halts", _list(lambda _: replica.halts()), "what is halted or reducing",
                   ((200, list[view.HaltView]),)),
-            Route("POST", "/api/v1/control/halt", self._verb("halt"), "stop trading and cancel open orders",
+            Route("POST", "/api/v1/control/halt", self._verb("halt"), "stop and cancel; flatten also closes positions",
                   (done,), body=view.Command, errors=command_errors),
             Route("POST", "/api/v1/control/reduce", self._verb("reduce"), "only let positions shrink",
                   (done,), body=view.Command, errors=command_errors),
@@ -244,14 +244,14 @@ class Api:
 
     def _verb(self, verb: str) -> RequestHandler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            command = parse(await _json(request))
+            command = parse(verb, await _json(request))
             await self._commands.send(verb, command)
             return json_response(view.CommandDone(verb=verb, scope=command.scope))
 
         return handle
 
     async def _resume(self, request: web.Request) -> web.StreamResponse:
-        command = parse(await _json(request))
+        command = parse("resume", await _json(request))
         needed = await self._commands.resume(command)
         if needed is not None:
             return json_response(needed, status=202)

@@ -20,8 +20,8 @@ _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _EXAMPLE = '{"scope": "all", "actor": "you", "reason": "why"}'
 
 
-def parse(payload: bytes) -> Command:
-    """Check a command's body; raises ValueError with one sentence."""
+def parse(verb: str, payload: bytes) -> Command:
+    """Check the body of a command ``verb``; raises ValueError with one sentence."""
     try:
         command = msgspec.json.decode(payload, type=Command)
     except msgspec.ValidationError as error:
@@ -34,6 +34,8 @@ def parse(payload: bytes) -> Command:
         raise ValueError("actor must say who you are")
     if len(command.actor) > _MAX_TEXT or len(command.reason) > _MAX_TEXT:
         raise ValueError(f"actor and reason must each be at most {_MAX_TEXT} characters")
+    if command.flatten and verb != "halt":
+        raise ValueError(f"flatten closes positions and goes with halt only, not with {verb}")
     return command
 
 
@@ -49,13 +51,17 @@ class Commands:
         """Publish durably, then audit; raises DependencyError when the stream did not take it."""
         now_ns = self._clock.wall_ns()
         message_id = secrets.token_hex(8)
-        control = Control(verb=verb, scope=command.scope, reason=command.reason, actor=command.actor, publish_ns=now_ns)
+        arguments = {"flatten": "true"} if command.flatten else {}
+        control = Control(
+            verb=verb, scope=command.scope, reason=command.reason, actor=command.actor, publish_ns=now_ns,
+            arguments=arguments,
+        )  # fmt: skip
         await self._bus.publish_durable(
             subjects.control(verb, command.scope), encode(control), message_id=f"ctl-{message_id}"
         )
         audit = Audit(
             source="gateway", event=verb, actor=command.actor, publish_ns=now_ns,
-            detail={"scope": command.scope, "reason": command.reason},
+            detail={"scope": command.scope, "reason": command.reason, **arguments},
         )  # fmt: skip
         await self._bus.publish_durable(subjects.audit("gateway"), encode(audit), message_id=f"audit-{message_id}")
 

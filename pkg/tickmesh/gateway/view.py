@@ -299,12 +299,13 @@ class History(View, frozen=True):
 
 
 class Command(View, frozen=True):
-    """Body of a command. ``confirm`` is the second step of a resume."""
+    """Body of a command. ``confirm`` is the second step of a resume; ``flatten`` makes a halt close positions, too."""
 
     scope: str
     actor: str
     reason: str = ""
     confirm: str = ""
+    flatten: bool = False
 
 
 class CommandDone(View, frozen=True):

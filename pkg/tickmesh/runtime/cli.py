@@ -86,6 +86,10 @@ def _add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         command.add_argument("--reason", required=name != "resume", help="why; kept in the audit")
         command.add_argument("--actor", help="who you are (default: user@machine)")
         command.add_argument("--url", help="gateway to ask (default: the configured one)")
+        if name == "halt":
+            command.add_argument(
+                "--flatten", action="store_true", help="also close positions with market orders that only reduce"
+            )
         if name == "resume":
             command.add_argument("--confirm", metavar="WORD", help="second step: the word that the first step printed")
 

@@ -42,11 +42,13 @@ export function commands(current) {
   const halt = $("halt-dialog"), resume = $("resume-dialog");
   let word = "";
 
-  $("halt").addEventListener("click", () => { scopes($("halt-scope"), current()); $("halt-reason").value = ""; open(halt, $("halt-actor")); });
+  $("halt").addEventListener("click", () => { scopes($("halt-scope"), current()); $("halt-reason").value = ""; $("halt-flatten").checked = false; open(halt, $("halt-actor")); });
   onSubmit(halt, async (verb) => {
     const actor = $("halt-actor").value.trim();
     localStorage.setItem("tickmesh.actor", actor);
-    await post(`/api/v1/control/${verb === "reduce" ? "reduce" : "halt"}`, { scope: $("halt-scope").value, reason: $("halt-reason").value, actor });
+    const body = { scope: $("halt-scope").value, reason: $("halt-reason").value, actor };
+    if (verb === "reduce") await post("/api/v1/control/reduce", body);
+    else await post("/api/v1/control/halt", { ...body, flatten: $("halt-flatten").checked });
     return true;
   });
 

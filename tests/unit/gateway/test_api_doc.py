@@ -28,7 +28,7 @@ def test_each_example_is_of_its_type(name: str, example: str) -> None:
     # Types refuse unknown fields and fields that are missing.
     msgspec.json.decode(example, type=kind)
     if name == "Command":
-        parse(example.encode())
+        parse("halt", example.encode())
 
 
 def test_every_example_says_what_it_is() -> None:
