@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -39,3 +41,16 @@ def test_a_seed_plays_the_same_twice(seed: int) -> None:
     first, second = play(draw(seed)), play(draw(seed))
     assert first.trace == second.trace
     assert (first.fingerprint, first.steps) == (second.fingerprint, second.steps)
+
+
+def test_a_seed_plays_the_same_in_any_process() -> None:
+    """Sets are walked in another order in each process: nothing that happens may depend on it."""
+    command = [sys.executable, "-m", "tickmesh.runtime.cli", "simulate", "--seed", "7"]
+    runs = [
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": chaos}, capture_output=True, text=True, timeout=120
+        )
+        for chaos in ("1", "2")
+    ]
+    assert [run.returncode for run in runs] == [0, 0], runs[0].stderr + runs[1].stderr
+    assert runs[0].stdout.splitlines()[-1] == runs[1].stdout.splitlines()[-1]

@@ -121,7 +121,7 @@ def halt_state(c: Candidate) -> Refusal | None:
 
 def breakers(c: Candidate) -> Refusal | None:
     """An open breaker stops its scope: ``strategy.<name>``, ``symbol.<name>``, anything else stops all."""
-    for name in c.view.open_breakers:
+    for name in sorted(c.view.open_breakers):  # a set's order differs between processes; a refusal must not
         scope, _, target = name.partition(".")
         if scope in ("strategy", "symbol") and target not in (token(c.intent.strategy), token(c.intent.symbol)):
             continue

@@ -66,6 +66,7 @@ class NatsServer:
         self.watchers: list[tuple[str, str, SimBus, Callable[[KvEntry], None]]] = []
         self.lease_writer: Process | None = None
         """Who wrote the lease last: the one writer there may be."""
+        self.writer_since_ns = 0
         self.on_stored: Callable[[str, Line], None] = lambda _stream, _line: None
         self._message_ids: dict[str, tuple[int, int]] = {}
         self._last_seq: dict[str, int] = dict.fromkeys(STREAMS, 0)
@@ -143,8 +144,8 @@ class NatsServer:
             if latest != revision:
                 return None
         self.revisions[bucket] += 1
-        if bucket == "leases":
-            self.lease_writer = by
+        if bucket == "leases" and by is not self.lease_writer:
+            self.lease_writer, self.writer_since_ns = by, self.world.now_ns
         entry = entries[key] = KvEntry(bucket, key, value, self.revisions[bucket])
         for watched, pattern, bus, tell in list(self.watchers):
             if watched == bucket and matches(pattern, key):
@@ -205,7 +206,7 @@ class SimBus:
         self.backlog_bytes = 0
         self.cut = False
         """Nothing passes in either direction; neither side is told."""
-        self.heard: Callable[[str, bytes, int], None] = lambda _subject, _data, _seq: None
+        self.heard: Callable[[str, bytes], None] = lambda _subject, _data: None
         self._last_up_ns = 0
         self._last_down_ns = 0
         self._buffer: list[tuple[bool, Callable[[], None]]] = []
@@ -281,7 +282,7 @@ class SimBus:
 
     def _handle(self, handler: Handler, subject: str, data: bytes) -> None:
         result = handler(subject, data)
-        self.heard(subject, data, 0)
+        self.heard(subject, data)
         if inspect.isawaitable(result):
             self._spawn(result)
 
@@ -354,7 +355,7 @@ class SimBus:
                 while inbox:
                     message = inbox.popleft()
                     await handler(message)
-                    self.heard(message.subject, message.data, message.stream_seq)
+                    self.heard(message.subject, message.data)
                 arrived.clear()
                 await arrived.wait()
 

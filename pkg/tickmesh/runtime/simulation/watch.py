@@ -33,9 +33,7 @@ class Watch:
         self.intents: dict[str, OrderIntent] = {}
         self.venue_orders: dict[str, OrderRecord] = {}
         self.sent: dict[str, int] = {}
-        self.started_ns: dict[int, int] = {}
-        self._heard: dict[str, set[str]] = {}
-        self._heard_seq: dict[str, int] = {}
+        self._heard: dict[str, set[bytes]] = {}
         self._fills: set[tuple[str, int]] = set()
         server.on_stored = self.on_stored
         venue.on_accepted = self.on_accepted
@@ -67,40 +65,29 @@ class Watch:
             holder = f"{writer.name}#{writer.life}" if writer else "nobody"
             self.world.fail("fenced-sends-nothing", f"{process.name}#{process.life} sent {client_id} while "
                                                          f"{holder} holds the lease")  # fmt: skip
-        for scope in self._heard.get(process.machine.name, ()):
+        for scope in self._halted_for(process):
             if _covers(scope, intent):
                 self.world.fail("halted-sends-nothing", f"{client_id} was sent though {scope} is halted")
-        for scope in self._halted_before(self.started_ns.get(id(process), 0)):
-            if _covers(scope, intent):
-                self.world.fail(
-                    "halted-sends-nothing", f"{client_id} was sent though {scope} was halted while we were away"
-                )
 
-    def _halted_before(self, time_ns: int) -> set[str]:
-        """Scopes that the CTL stream had halted before a process started, and that nobody has resumed since."""
+    def _halted_for(self, process: Process) -> set[str]:
+        """Scopes that nobody has resumed since, and whose halt this machine heard or that was stored before this
+        process became the writer: it reads what was commanded before it acts."""
         halted: set[str] = set()
+        heard = self._heard.get(process.machine.name, ())
         for line in self.server.streams["CTL"]:
             control = decode(Control, line.data)
             if control.verb == "resume":
-                _resume(halted, control.scope)
-            elif control.verb == "halt" and line.time_ns < time_ns:
+                if control.scope == "all":
+                    halted.clear()
+                halted.discard(control.scope)
+            elif control.verb == "halt" and (line.time_ns < self.server.writer_since_ns or line.data in heard):
                 halted.add(control.scope)
         return halted
 
-    def on_heard(self, process: Process, subject: str, data: bytes, seq: int) -> None:
+    def on_heard(self, process: Process, subject: str, data: bytes) -> None:
         """A command was handled by a process; what it latched is kept by its machine."""
-        if not subject.startswith("ctl."):
-            return
-        control, name = decode(Control, data), process.machine.name
-        halted = self._heard.setdefault(name, set())
-        if seq:
-            if seq <= self._heard_seq.get(name, 0):
-                return
-            self._heard_seq[name] = seq
-        if control.verb == "halt":
-            halted.add(control.scope)
-        elif control.verb == "resume" and seq:
-            _resume(halted, control.scope)
+        if subject.startswith("ctl."):
+            self._heard.setdefault(process.machine.name, set()).add(data)
 
     # What the venue accepts.
 
@@ -168,9 +155,3 @@ class Watch:
 def _covers(scope: str, intent: OrderIntent) -> bool:
     kind, _, name = scope.partition(".")
     return scope == "all" or name == {"account": intent.account, "strategy": intent.strategy}.get(kind, intent.symbol)
-
-
-def _resume(halted: set[str], scope: str) -> None:
-    if scope == "all":
-        halted.clear()
-    halted.discard(scope)
