@@ -68,6 +68,16 @@ class DirectClient(Client):
         if not self.is_closed and subscription._id in self._subs:
             await subscription.unsubscribe()
 
+    async def flush(self, timeout: int = 10) -> None:
+        """Return when the server has taken everything that was given before.
+
+        nats-py writes its PING past the commands that wait for its flusher, so its answer alone proves nothing of them.
+        """
+        self.push()
+        if self._pending and self.is_connected:
+            await self._flush_pending(force_flush=True)
+        await super().flush(timeout)
+
     def send(self, command: bytes, subject: str) -> None:
         """Give ``command`` to the socket in this very iteration of the loop, in order with everything else.
 
