@@ -38,13 +38,27 @@ class L2Book:
         self._bid_ticks = sorted(self._bid_lots)
         self._ask_ticks = sorted(self._ask_lots)
 
+    def apply(self, bids: Iterable[Level], asks: Iterable[Level]) -> None:
+        """Set the totals of many levels; 0 removes one."""
+        for ticks, lots_of, levels in (
+            (self._bid_ticks, self._bid_lots, bids),
+            (self._ask_ticks, self._ask_lots, asks),
+        ):
+            for price, lots in levels:  # a call for each level would double the time of a message
+                if lots > 0:
+                    if price not in lots_of:
+                        insort(ticks, price)
+                    lots_of[price] = lots
+                elif lots_of.pop(price, None) is not None:
+                    del ticks[bisect_left(ticks, price)]
+
     def set_bid(self, ticks: int, lots: int) -> None:
         """Set the total of one bid level; 0 removes it."""
-        _set(self._bid_ticks, self._bid_lots, ticks, lots)
+        self.apply(((ticks, lots),), ())
 
     def set_ask(self, ticks: int, lots: int) -> None:
         """Set the total of one ask level; 0 removes it."""
-        _set(self._ask_ticks, self._ask_lots, ticks, lots)
+        self.apply((), ((ticks, lots),))
 
     @property
     def best_bid(self) -> Level | None:
@@ -83,6 +97,16 @@ class L2Book:
         lots, start = self._ask_lots, bisect_right(self._ask_ticks, ticks)
         return [(t, lots[t]) for t in self._ask_ticks[start : start + count]]
 
+    def bid_lots_below(self, ticks: int, count: int) -> int:
+        """Lots of the best ``count`` bids below a price together."""
+        end = bisect_left(self._bid_ticks, ticks)
+        return sum(map(self._bid_lots.__getitem__, self._bid_ticks[max(0, end - count) : end]))
+
+    def ask_lots_above(self, ticks: int, count: int) -> int:
+        """Lots of the best ``count`` asks above a price together."""
+        start = bisect_right(self._ask_ticks, ticks)
+        return sum(map(self._ask_lots.__getitem__, self._ask_ticks[start : start + count]))
+
     def __len__(self) -> int:
         return len(self._bid_ticks) + len(self._ask_ticks)
 
@@ -90,12 +114,3 @@ class L2Book:
         """CRC-32 of all levels as ``ticks:lots,`` bids then asks, best first: equal books give equal sums."""
         text = "".join(f"{t}:{q}," for t, q in self.bids()) + "|" + "".join(f"{t}:{q}," for t, q in self.asks())
         return zlib.crc32(text.encode())
-
-
-def _set(ticks: list[int], lots_of: dict[int, int], price: int, lots: int) -> None:
-    if lots > 0:
-        if price not in lots_of:
-            insort(ticks, price)
-        lots_of[price] = lots
-    elif lots_of.pop(price, None) is not None:
-        del ticks[bisect_left(ticks, price)]

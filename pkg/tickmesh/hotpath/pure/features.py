@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from math import exp, log, sqrt
 
 Level = tuple[int, int]
+_ALWAYS_NS = -(2**63)
 
 
 def imbalance(bids: Sequence[Level], asks: Sequence[Level]) -> float:
@@ -79,19 +80,21 @@ class RealisedVolatility:
     is exponential with ``half_life_ns``. A pause of several intervals counts as one return spread over them.
     """
 
-    __slots__ = ("_decay", "_interval_ns", "_last_mid", "_next_ns", "_variance", "value")
+    __slots__ = ("_decay", "_interval_ns", "_last_mid", "_variance", "due_ns", "value")
 
     def __init__(self, interval_ns: int, half_life_ns: int) -> None:
         self._interval_ns = interval_ns
         self._decay = 0.5 ** (interval_ns / half_life_ns)
         self._last_mid = 0.0
-        self._next_ns = 0
+        self.due_ns = _ALWAYS_NS
+        """No update before this changes anything."""
         self._variance = 0.0
         self.value = 0.0
 
     def reset(self) -> None:
         """The book was interrupted: no return is taken across the hole."""
         self._last_mid = 0.0
+        self.due_ns = _ALWAYS_NS
 
     def update(self, mid: float, now_ns: int) -> float:
         """Account for the mid as it is now; returns ``value``."""
@@ -99,14 +102,14 @@ class RealisedVolatility:
             return self.value
         if self._last_mid == 0.0:
             self._last_mid = mid
-            self._next_ns = now_ns + self._interval_ns
-        elif now_ns >= self._next_ns:
-            intervals = 1 + (now_ns - self._next_ns) // self._interval_ns
+            self.due_ns = now_ns + self._interval_ns
+        elif now_ns >= self.due_ns:
+            intervals = 1 + (now_ns - self.due_ns) // self._interval_ns
             change = log(mid / self._last_mid)
             squared = change * change / intervals  # a product, not pow(): the native twin must give the same bits
             keep = self._decay**intervals
             self._variance = self._variance * keep + squared * (1.0 - keep)
             self._last_mid = mid
-            self._next_ns += intervals * self._interval_ns
+            self.due_ns += intervals * self._interval_ns
             self.value = 10_000.0 * sqrt(self._variance)
         return self.value

@@ -8,7 +8,7 @@ book as it was. The specification of the native market.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tickmesh.domain.enums import Side
 from tickmesh.domain.errors import NotFiniteError
@@ -64,25 +64,26 @@ def read(frame: bytes, grids: dict[str, tuple[Grid, Grid]]) -> DepthRead | TopRe
         OffGridError: a price or quantity is no whole number of steps.
         NotFiniteError: a trade without a price or a quantity.
     """
-    found = parse_frame(frame)
-    if not isinstance(found, DepthFrame | BookTickerFrame | TradeFrame):
+    found: Any = parse_frame(frame)
+    kind = type(found)
+    if kind is not BookTickerFrame and kind is not DepthFrame and kind is not TradeFrame:
         return None
     symbol = found.s
     known = grids.get(symbol)
     if known is None:
         return None
-    prices, quantities = known[0].units, known[1].units
+    prices, quantities = known[0].known, known[1].known
     exchange_ns = found.E * 1_000_000
-    if isinstance(found, DepthFrame):
-        bids = [(prices(p), quantities(q)) for p, q in found.b]
-        asks = [(prices(p), quantities(q)) for p, q in found.a]
-        return DepthRead(symbol, exchange_ns, Diff(found.U, found.u, found.pu, bids, asks))
-    if isinstance(found, BookTickerFrame):
-        bid, ask = (prices(found.b), quantities(found.B)), (prices(found.a), quantities(found.A))
+    if kind is BookTickerFrame:
+        bid, ask = (prices[found.b], quantities[found.B]), (prices[found.a], quantities[found.A])
         return TopRead(symbol, exchange_ns, found.u, bid, ask)
+    if kind is DepthFrame:
+        bids = [(prices[p], quantities[q]) for p, q in found.b]
+        asks = [(prices[p], quantities[q]) for p, q in found.a]
+        return DepthRead(symbol, exchange_ns, Diff(found.U, found.u, found.pu, bids, asks))
     if found.X not in ("", "MARKET"):
         return None
-    ticks, lots = prices(found.p), quantities(found.q)
+    ticks, lots = prices[found.p], quantities[found.q]
     if not ticks or not lots:
         raise NotFiniteError("price and quantity of a trade", f"{found.p} and {found.q}")
     return TradeRead(symbol, exchange_ns, found.t, ticks, lots, Side.SELL if found.m else Side.BUY)
@@ -114,9 +115,10 @@ class Market:
         number = self._numbers[found.symbol]
         replica = self._replicas[number]
         self.last = number
+        if isinstance(found, TopRead):
+            _, exchange_ns, update_id, bid, ask = found
+            return TOP if replica.on_top(update_id, bid, ask, exchange_ns) else TOP_OLD
         if isinstance(found, DepthRead):
             return _OUTCOMES[replica.on_diff(found.diff, found.exchange_ns)]
-        if isinstance(found, TopRead):
-            return TOP if replica.on_top(found.update_id, found.bid, found.ask, found.exchange_ns) else TOP_OLD
         replica.on_trade(found.trade_id, found.ticks, found.lots, found.taker_side, found.exchange_ns)
         return TRADE

@@ -19,6 +19,9 @@ from tickmesh.hotpath.pure.features import OrderFlow, RealisedVolatility, imbala
 from tickmesh.hotpath.pure.grid import Grid
 from tickmesh.hotpath.pure.synchroniser import Diff, Outcome, Synchroniser
 
+Touch = tuple[Level, Level, int, int]
+_EMPTY: Level = (0, 0)
+
 
 class BookReplica:
     """Owned by one task. ``pending`` counts changes since the last ``update``; ``silent`` is set from
@@ -50,6 +53,10 @@ class BookReplica:
         self._top_id = 0
         self._top_bid: Level = (0, 0)
         self._top_ask: Level = (0, 0)
+        # Sums of lots, kept while the book stands: most tops change a quantity and neither price.
+        self._summed: Touch | None = None
+        self._below_ticks = self._above_ticks = -1
+        self._below_lots = self._above_lots = 0
         self._trade = Trade(venue=venue, symbol=symbol, trade_id=0, price_ticks=0, qty_lots=0, taker_side=Side.BUY)
 
     @property
@@ -106,6 +113,7 @@ class BookReplica:
         synchroniser = self._synchroniser
         outcome = synchroniser.on_diff(diff)
         if outcome is Outcome.APPLIED:
+            self._forget_sums()
             self.silent = False
             self.exchange_ns = exchange_ns
             self.pending += 1
@@ -124,6 +132,7 @@ class BookReplica:
         """Take a REST snapshot; False when it is older than the diffs we hold: ask for another."""
         was = self._synchroniser.synchronised
         used = self._synchroniser.on_snapshot(last_update_id, bids, asks)
+        self._forget_sums()
         if self._synchroniser.synchronised and not was:
             self.silent = False
             self.pending += 1
@@ -166,6 +175,28 @@ class BookReplica:
             [ask, *book.asks_above(ask[0], depth - 1)] if ask[1] else [],
         )
 
+    def touch(self) -> Touch:
+        """What ``levels`` shows, summed up: best bid and ask, and the lots of either side together.
+
+        A side without lots is empty.
+        """
+        synchroniser, depth = self._synchroniser, self._depth
+        book = synchroniser.book
+        if self._top_id <= synchroniser.last_id:
+            if self._summed is None:
+                bids, asks = book.bids(depth), book.asks(depth)
+                lots = sum(q for _, q in bids), sum(q for _, q in asks)
+                self._summed = (bids[0] if bids else _EMPTY, asks[0] if asks else _EMPTY, *lots)
+            return self._summed
+        bid, ask = self._top_bid, self._top_ask
+        bid_ticks, bid_lots = bid
+        ask_ticks, ask_lots = ask
+        if bid_ticks != self._below_ticks:
+            self._below_ticks, self._below_lots = bid_ticks, book.bid_lots_below(bid_ticks, depth - 1)
+        if ask_ticks != self._above_ticks:
+            self._above_ticks, self._above_lots = ask_ticks, book.ask_lots_above(ask_ticks, depth - 1)
+        return bid, ask, bid_lots and bid_lots + self._below_lots, ask_lots and ask_lots + self._above_lots
+
     def bids(self, count: int = 0) -> list[Level]:
         """The book's best ``count`` bids without the overlay; 0 for all."""
         return self._synchroniser.book.bids(count)
@@ -180,18 +211,14 @@ class BookReplica:
 
     def features(self) -> tuple[float, float, float, float, float, float]:
         """Mid and spread in ticks, imbalance, microprice in ticks, order flow in lots, volatility in bps."""
-        bids, asks = self.levels()
-        mid = spread = 0.0
-        if bids and asks:
-            mid, spread = (asks[0][0] + bids[0][0]) / 2, float(asks[0][0] - bids[0][0])
-        return (
-            mid,
-            spread,
-            imbalance(bids, asks),
-            microprice_ticks(bids, asks),
-            self._flow.value,
-            self._volatility.value,
-        )
+        bid, ask, bid_lots, ask_lots = self.touch()
+        mid = spread = lean = micro = 0.0
+        if bid_lots and ask_lots:
+            mid, spread = (ask[0] + bid[0]) / 2, float(ask[0] - bid[0])
+            micro = microprice_ticks((bid,), (ask,))
+        if total := bid_lots + ask_lots:
+            lean = (bid_lots - ask_lots) / total
+        return mid, spread, lean, micro, self._flow.value, self._volatility.value
 
     def update(self) -> BookUpdate:
         """The book as a message, unstamped; changes merged into it are counted in ``conflated``.
@@ -237,7 +264,12 @@ class BookReplica:
 
     def _account(self, bid: Level, ask: Level, exchange_ns: int) -> None:
         self._flow.update(bid, ask, exchange_ns)
-        self._volatility.update((bid[0] + ask[0]) / 2, exchange_ns)
+        if exchange_ns >= self._volatility.due_ns:
+            self._volatility.update((bid[0] + ask[0]) / 2, exchange_ns)
+
+    def _forget_sums(self) -> None:
+        self._summed = None
+        self._below_ticks = self._above_ticks = -1
 
     def _interrupt(self) -> None:
         self._top_id = 0

@@ -7,7 +7,6 @@ the native kernel.
 
 from __future__ import annotations
 
-from tickmesh.hotpath.pure.features import imbalance
 from tickmesh.hotpath.pure.replica import BookReplica
 
 
@@ -31,8 +30,8 @@ class LeanSignal:
 
     def of(self, replica: BookReplica) -> int:
         """The decision for what ``replica`` shows now."""
-        bids, asks = replica.levels()
-        if replica.stale or not bids or not asks:
+        bid, ask, bid_lots, ask_lots = replica.touch()
+        if not bid_lots or not ask_lots or replica.stale:
             self.lean = 0.0
             return 0
-        return self.decide(imbalance(bids, asks), bids[0][0], asks[0][0])
+        return self.decide((bid_lots - ask_lots) / (bid_lots + ask_lots), bid[0], ask[0])

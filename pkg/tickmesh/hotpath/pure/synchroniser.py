@@ -123,11 +123,7 @@ class Synchroniser:
         return Outcome.APPLIED
 
     def _apply(self, diff: Diff) -> None:
-        book = self.book
-        for ticks, lots in diff.bids:
-            book.set_bid(ticks, lots)
-        for ticks, lots in diff.asks:
-            book.set_ask(ticks, lots)
+        self.book.apply(diff.bids, diff.asks)
         self.last_id = diff.last_id
 
     def _lose(self, diff: Diff) -> None:
