@@ -10,11 +10,13 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 from order_rig import ACCOUNT, SYMBOL, OrderRig, order_rig
 
 from tickmesh.domain.enums import OrderState, Side, TimeInForce, Urgency
 from tickmesh.observe.clock import SystemClock
+from tickmesh.services.strategy_checkpoint import Checkpoint
 from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 
 S = OrderState
@@ -241,6 +243,23 @@ async def test_orders_of_an_older_epoch_of_a_strategy_are_refused_and_its_cancel
     for client_id in (old, other):
         rig.cancel(client_id)
         await rig.until(client_id, S.CANCELED)
+    await rig.settle()
+
+
+async def test_who_was_succeeded_is_refused_also_by_an_execution_that_was_killed_since(rig: OrderRig) -> None:
+    await rig.until(rig.send(rig.intent(epoch=5, behind_ticks=200)), S.SUBMITTED)
+    await rig.until(rig.send(rig.intent(epoch=7, behind_ticks=210)), S.SUBMITTED)
+    bucket = await rig.bus.kv("checkpoints")  # as strategies do before they speak under an epoch
+    await bucket.put("strategy.rig", msgspec.json.encode(Checkpoint(name="rig", epoch=7)))
+    await bucket.put("strategy.rig.1", msgspec.json.encode(Checkpoint(name="rig", epoch=9)))
+    await bucket.put("strategy.torn", b"{")
+    await rig.kill("execution")
+    await rig.ready("execution")
+    await accepted_again(rig)
+    for shard, old, new in ((0, 5, 7), (1, 8, 9)):
+        late = await rig.until(rig.send(rig.intent(epoch=old, shard=shard, behind_ticks=220)), S.REJECTED)
+        assert "successor" in late.reason
+        await rig.until(rig.send(rig.intent(epoch=new, shard=shard, behind_ticks=230)), S.SUBMITTED)
     await rig.settle()
 
 

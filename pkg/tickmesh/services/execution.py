@@ -226,6 +226,7 @@ class _Desk:
         await load_limits(self.service, self.limits)
         self._use_limits()
         await self.halts.restore(bus)
+        await self.path.epochs.restore(bus)
         self._task(watch_limits(self.service, self.limits, self._use_limits), "limits")
         await self.trading.board.load()
         await self.shared_budget.load()
@@ -349,9 +350,10 @@ class _Desk:
             self._succeeded = True
             raise DependencyError("nats", "another execution process wrote to this account meanwhile; starting over")
         try:
+            await self.path.epochs.restore(self.service.bus)
             await self.reconciler.once()
-        except VenueCallError as error:
-            log.warning("the lease is ours again, but the venue does not answer yet: %s", error)
+        except (DependencyError, VenueCallError) as error:
+            log.warning("the lease is ours again, but not everybody answers yet: %s", error)
             return
         log.info("the lease is ours again, epoch %d", self.lease.epoch)
         self._epoch = self.lease.epoch

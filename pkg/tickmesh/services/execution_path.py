@@ -28,6 +28,7 @@ from tickmesh.execution.machine import OrderMachine
 from tickmesh.ports import DurableMessage
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.risk.view import RiskView
+from tickmesh.services.epochs import Epochs
 from tickmesh.services.execution_journal import JournalWriter
 from tickmesh.services.service import Service
 from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError
@@ -70,8 +71,7 @@ class OrderPath:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._unacked: OrderedDict[str, DurableMessage] = OrderedDict()
         self._journaled: OrderedDict[str, None] = OrderedDict()
-        self._epochs: dict[tuple[str, int], int] = {}
-        """The newest epoch under which each strategy (and shard) spoke: who speaks under an older one was succeeded."""
+        self.epochs = Epochs()
         self._cancel_intents: OrderedDict[str, asyncio.Task[None]] = OrderedDict()
         self.draining = False
         self.is_writer: Callable[[], bool] = lambda: True
@@ -175,7 +175,7 @@ class OrderPath:
             return None
 
     def _take(self, intent: OrderIntent, received_mono_ns: int) -> None:
-        outdated = self._is_outdated(intent)
+        outdated = self.epochs.outdated(intent)
         if intent.action is not IntentAction.PLACE:
             self._take_cancel(intent)
             return
@@ -189,14 +189,6 @@ class OrderPath:
             return
         intent.stamps.execution_receive_mono_ns = received_mono_ns
         self._place(intent, received_mono_ns, now_ns)
-
-    def _is_outdated(self, intent: OrderIntent) -> bool:
-        """Whether a later epoch of the same strategy and shard has been heard; one without an epoch never is."""
-        key = (intent.strategy, intent.shard)
-        newest = self._epochs.get(key, 0)
-        if intent.epoch > newest:
-            self._epochs[key] = intent.epoch
-        return 0 < intent.epoch < newest
 
     def _place(self, intent: OrderIntent, received_mono_ns: int, now_ns: int) -> None:
         clock, ledger = self._clock, self._ledger

@@ -13,13 +13,12 @@ import msgspec
 
 from tickmesh.domain.enums import Mode
 from tickmesh.ports import Bus
+from tickmesh.services.epochs import BUCKET, PREFIX
 from tickmesh.strategy.desk import Desk
 from tickmesh.strategy.ledger import LedgerState
 
 log = logging.getLogger(__name__)
 
-BUCKET = "checkpoints"
-PREFIX = "strategy."
 MAX_STATE_BYTES = 256 * 1024
 
 
