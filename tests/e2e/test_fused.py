@@ -1,4 +1,4 @@
-"""Feed, strategy and execution in one process: the same promises, also when it is killed."""
+"""Feed, strategy and execution in one process, which rehearses: the same promises, also when it is killed."""
 
 import sys
 import time
@@ -14,7 +14,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    monkeypatch.setenv("TICKMESH_LOCAL__REHEARSE_MS", "2")
     one = Run(tmp_path / "data", "--fused", "--for", "25s")
     yield one
     if one.process.poll() is None:

@@ -62,9 +62,16 @@ class FusedBus(NatsBus):
             raise ConfigError(f"a fused process cannot share {subject} in a queue group; run it as processes")
         entry = (subject, Ordered(subject, take, self._spawn, self._on_handler_error, self._on_drop))
         inner = await self._subscribe_with(subject, entry[1], queue)
+        self._attach(entry)
+        return _Fused(self, inner, entry)
+
+    def attach(self, subject: str, take: Callable[[str, str, bytes], None]) -> None:
+        """Hear this process alone, for good; the server is not told."""
+        self._attach((subject, Ordered(subject, take, self._spawn, self._on_handler_error, self._on_drop)))
+
+    def _attach(self, entry: tuple[str, Ordered]) -> None:
         self._local.append(entry)
         self._routes.clear()
-        return _Fused(self, inner, entry)
 
     def _send(self, subject: str, payload: bytes, reply: bytes, headers: Mapping[str, str] | None) -> None:
         routes = self._routes.get(subject)

@@ -39,6 +39,7 @@ async def _host(settings: Settings) -> None:
         spin(loop)
     running = {service.name: asyncio.create_task(_run(service), name=service.name) for service in services}
     telling = asyncio.create_task(tell_bus(services, bus), name="bus-readiness")
+    rehearsing = asyncio.create_task(_rehearse(settings), name="rehearsal")
     try:
         await asyncio.sleep(0)  # each registers its routes before its first await
         for service in services:
@@ -50,12 +51,25 @@ async def _host(settings: Settings) -> None:
             await running[service.name]
         log.info("drained")
     finally:
-        for task in (telling, *running.values()):
+        for task in (telling, rehearsing, *running.values()):
             task.cancel()
-        await asyncio.gather(telling, *running.values(), return_exceptions=True)
+        await asyncio.gather(telling, rehearsing, *running.values(), return_exceptions=True)
         for service in services:
             await service.admin.stop()
         await bus.close()
+
+
+async def _rehearse(settings: Settings) -> None:
+    """Keep the code between a tick and its order warm, if that is wanted; trading does not depend on it."""
+    if not settings.local.rehearse_ms:
+        return
+    from tickmesh.services.rehearsal import Rehearsal
+
+    try:
+        async with Rehearsal.open(settings) as rehearsal:
+            await rehearsal.run(settings.local.rehearse_ms)
+    except Exception:
+        log.exception("rehearsing has ended; orders take longer from now on, nothing else changes")
 
 
 async def _run(service: Service) -> None:

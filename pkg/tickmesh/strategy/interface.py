@@ -145,6 +145,9 @@ class Strategy:
     """Base of plugins. Every callback may raise: the plugin is then isolated, its neighbours go on."""
 
     name: str = "unnamed"
+    rehearsable: bool = False
+    """Whether a second instance may be shown made-up books of a made-up symbol, so that this code stays warm
+    (``local.rehearse_ms``). Say yes only of a class whose instances share nothing and touch nothing but themselves."""
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters; called once, before anything else, on every new instance."""

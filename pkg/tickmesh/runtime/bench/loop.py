@@ -87,6 +87,18 @@ WAYS = (
     ),
     Way("fused", "feed, strategy and execution in one process", ("--fused",)),
     Way("fused_spin", "one process that never sleeps", ("--fused",), (("TICKMESH_LOCAL__SPIN", "true"),)),
+    Way(
+        "fused_rehearsed",
+        "one process that rehearses every millisecond (local.rehearse_ms)",
+        ("--fused",),
+        (("TICKMESH_LOCAL__REHEARSE_MS", "1"),),
+    ),
+    Way(
+        "fused_spin_rehearsed",
+        "one process that never sleeps and rehearses",
+        ("--fused",),
+        (("TICKMESH_LOCAL__SPIN", "true"), ("TICKMESH_LOCAL__REHEARSE_MS", "1")),
+    ),
 )
 STAGES = ("in_feed", "to_strategy", "in_strategy", "to_execution", "in_checks", "to_socket")
 _summaries: dict[str, dict[str, Any]] = {}

@@ -67,8 +67,11 @@ _RATIOS = (
     ("tick_to_order_ring", "hop_nats_raw", "times a raw-socket NATS round trip", False),
     ("tick_to_order_fused", "hop_nats_raw", "times a raw-socket NATS round trip", False),
     ("tick_to_order_fused_spin", "hop_nats_raw", "times a raw-socket NATS round trip", False),
+    ("tick_to_order_fused_rehearsed", "hop_nats_raw", "times a raw-socket NATS round trip", False),
+    ("tick_to_order_fused_spin_rehearsed", "hop_nats_raw", "times a raw-socket NATS round trip", False),
     ("tick_to_order_nats", "hop_nats_raw_2ms", "times the same round trip at a market's pace", False),
     ("tick_to_order_fused_spin", "hop_nats_raw_2ms", "times the same round trip at a market's pace", False),
+    ("tick_to_order_fused_spin_rehearsed", "hop_nats_raw_2ms", "times the same round trip at a market's pace", False),
 )
 
 

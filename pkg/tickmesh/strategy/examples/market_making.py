@@ -19,6 +19,7 @@ class MarketMaking(Strategy):
     """Quotes both sides, less of the one that adds to the inventory."""
 
     name = "market-making"
+    rehearsable = True
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters; all distances in basis points of the mid."""

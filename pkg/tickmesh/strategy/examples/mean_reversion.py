@@ -18,6 +18,7 @@ class MeanReversion(Strategy):
     """Bollinger bands with time-weighted means, each symbol by itself."""
 
     name = "mean-reversion"
+    rehearsable = True
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters."""

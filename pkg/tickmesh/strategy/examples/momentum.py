@@ -18,6 +18,7 @@ class Momentum(Strategy):
     """Trend following, each symbol by itself."""
 
     name = "momentum"
+    rehearsable = True
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters."""

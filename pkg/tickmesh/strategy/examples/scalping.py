@@ -19,6 +19,7 @@ class Scalping(Strategy):
     """Small profits, often, each symbol by itself."""
 
     name = "scalping"
+    rehearsable = True
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters."""

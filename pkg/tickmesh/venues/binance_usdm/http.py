@@ -61,7 +61,7 @@ class Exchange:
         self.reused = reused
 
 
-class _Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One socket with at most one request in flight."""
 
     def __init__(self, pool: HttpClient, sock: socket.socket | None) -> None:
@@ -214,8 +214,8 @@ class HttpClient:
         self._max_waiting = max_waiting
         self._connect_timeout_s = connect_timeout_s
         self._max_idle_s = max_idle_s
-        self._idle: list[_Connection] = []
-        self._all: set[_Connection] = set()
+        self._idle: list[Connection] = []
+        self._all: set[Connection] = set()
         self._opening = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
@@ -307,11 +307,11 @@ class HttpClient:
             with contextlib.suppress(ValueError):
                 self._waiters.remove(waiter)
 
-    async def _open(self) -> _Connection:
+    async def _open(self) -> Connection:
         self._opening += 1
         try:
             async with asyncio.timeout(self._connect_timeout_s):
-                connection = await self._dial(lambda sock: _Connection(self, sock))
+                connection = await self._dial(lambda sock: Connection(self, sock))
         except TimeoutError:
             raise NotSentError(f"{self.host}:{self.port} does not accept a connection in time") from None
         except OSError as error:
@@ -322,7 +322,7 @@ class HttpClient:
         connection.idle_since_s = self.loop.time()
         return connection
 
-    async def _dial(self, make: Callable[[socket.socket | None], _Connection]) -> _Connection:
+    async def _dial(self, make: Callable[[socket.socket | None], Connection]) -> Connection:
         """Connect and return what ``make`` made of it; the one place that touches a network (the simulation's seam).
 
         Raises:
@@ -354,12 +354,12 @@ class HttpClient:
                 raise
         raise failure or OSError(f"{self.host} has no address")
 
-    def _release(self, connection: _Connection) -> None:
+    def _release(self, connection: Connection) -> None:
         connection.idle_since_s = self.loop.time()
         self._idle.append(connection)
         self._wake_one()
 
-    def _forget(self, connection: _Connection) -> None:
+    def _forget(self, connection: Connection) -> None:
         self._all.discard(connection)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
