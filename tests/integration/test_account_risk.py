@@ -17,6 +17,7 @@ from tickmesh.domain import subjects
 from tickmesh.domain.enums import OrderState
 from tickmesh.domain.messages import Audit, Control, FillEvent, OrderEvent, decode, encode
 from tickmesh.runtime.child import Child
+from tickmesh.runtime.servers import free_ports
 
 
 def kill(child: Child) -> None:
@@ -317,3 +318,27 @@ async def test_the_command_line_says_what_to_do_when_nats_is_away(tmp_path: Path
         await d.nats.stop()
         code, said = await tickmesh(d, "limits")
         assert code == 1 and said.splitlines()[-1].startswith("tickmesh: no NATS server"), said
+
+
+async def test_a_critical_service_that_does_not_answer_opens_its_breaker_and_halts_unless_a_person_holds_it(
+    tmp_path: Path,
+) -> None:
+    async with desk(tmp_path) as d:
+        bucket = await d.bus.kv("breakers")
+        await bucket.put("force.downstream", b'{"state": "Open", "actor": "ann", "reason": "the feed moves"}')
+        d.env["TICKMESH_FEED__ADMIN_PORT"] = str(free_ports(1)[0])  # nobody is there
+        quick = {"critical_services": '["feed"]', "check_interval_s": "0.2", "max_silent_s": "1.0"}
+        risk = await d.start("risk", **quick)
+        assert await risk.wait_ready(30), "it is ready itself"
+
+        def breakers() -> dict[str, str]:
+            return {b["name"]: b["state"] for b in (d.get("risk", "/halts") or {}).get("breakers", [])}
+
+        await d.until(lambda: breakers().get("feed-risk") == "Open" and breakers().get("bus-risk") == "Closed")
+        await asyncio.sleep(2.0)
+        assert not d.controls, "held by a person, it is not asked and nothing is held against it"
+        await bucket.delete("force.downstream")
+        await d.until(lambda: any(a.kind == "circuit_breaker" and "feed-risk" in a.text for a in d.alerts))
+        await d.until(lambda: d.controls)
+        assert (d.controls[0].verb, d.controls[0].scope) == ("halt", "all")
+        assert d.controls[0].arguments["kind"] == "health" and "feed" in d.controls[0].reason

@@ -6,6 +6,8 @@ import signal
 from decimal import Decimal
 from pathlib import Path
 
+from recording import START_NS, a_fill, a_step, a_trade, publish_fills, rig
+
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import Severity, Side
 from tickmesh.domain.messages import (
@@ -20,8 +22,6 @@ from tickmesh.domain.messages import (
     encode,
 )
 from tickmesh.store.migrate import packaged
-
-from .recording import START_NS, a_fill, a_step, a_trade, publish_fills, rig
 
 
 async def test_every_kind_of_message_becomes_a_row_with_exact_money(tmp_path: Path) -> None:

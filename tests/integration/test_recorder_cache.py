@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from recording import child_of
 
 from tickmesh.runtime.child import Child
 from tickmesh.runtime.servers import free_ports, local_servers
 from tickmesh.settings import load
 from tickmesh.store.cache import Cache, Kind
-
-from .recording import child_of
 
 
 @contextlib.asynccontextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from recording import INSTRUMENT, START_NS, a_fill, a_step, a_trade
 
 from tickmesh.bus.memory import MemoryBus
 from tickmesh.domain.errors import DependencyError
@@ -22,7 +23,6 @@ from tickmesh.store.history import History
 from tickmesh.store.rows import account_rows, fill_rows, merge, order_rows, trade_rows
 from tickmesh.store.writer import Writer
 
-from .recording import INSTRUMENT, START_NS, a_fill, a_step, a_trade
 from .test_recorder_schema import postgres
 
 FOREVER = 10**19

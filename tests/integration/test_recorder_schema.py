@@ -10,6 +10,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
+from recording import INSTRUMENT, START_NS, a_fill, a_trade, child_of
 
 from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.runtime.servers import free_ports, local_servers
@@ -19,8 +20,6 @@ from tickmesh.store.errors import BadRowError
 from tickmesh.store.migrate import migrate, packaged
 from tickmesh.store.rows import SERIES, fill_rows, trade_rows
 from tickmesh.store.writer import Writer
-
-from .recording import INSTRUMENT, START_NS, a_fill, a_trade, child_of
 
 
 def find(venue: str, symbol: str):

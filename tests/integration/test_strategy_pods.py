@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from strategy_pods import TTL_MS, Pod, lease, put, report, resource
 from strategy_world import NatsServer, World
 

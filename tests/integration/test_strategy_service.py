@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
 from strategy_world import NatsServer, World, free_port
 
 from tickmesh.bus.nats import NatsBus

@@ -28,6 +28,7 @@ _TARGETS = {
 }
 _WORST = ("Open", "HalfOpen", "Closed")
 _MAX_TRANSITIONS = 20
+_MAX_BREAKERS = 100
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +152,10 @@ def compute_status(
             status["nextProbeAt"] = timestamp(chosen.next_probe_ns)
     if config is not None and config.reset_at:
         status["resetAt"] = config.reset_at
+    status["breakers"] = [
+        {"name": r.name, "state": r.state, "failures": r.failures, "reason": r.reason[:1024]}
+        for r in sorted(records, key=lambda record: record.name)[:_MAX_BREAKERS]
+    ]
     status["transitions"] = _transitions(before, records, state, status["reason"], timestamp, force)
     ours = force is None or force.uid == meta["uid"]
     generation = meta.get("generation", 0)

@@ -243,6 +243,15 @@ def circuit_breaker() -> dict[str, Any]:
             "reason": text("Why.", maxLength=1024),
         },
     )
+    breaker = group(
+        "One process's breaker.",
+        {
+            "name": text("Its name in the bucket; of a replica with the pod's name."),
+            "state": choice("State.", "Closed", "Open", "HalfOpen"),
+            "failures": integer("Failures in the window.", 0, 2**53),
+            "reason": text("Why it is as it is.", maxLength=1024),
+        },
+    )
     status = group(
         "What is: a copy of the breakers bucket, which decides.",
         {
@@ -254,6 +263,7 @@ def circuit_breaker() -> dict[str, Any]:
             "openedAt": moment("When it opened."),
             "nextProbeAt": moment("When it will try again."),
             "resetAt": moment("The last reset that was carried out."),
+            "breakers": many("Each breaker of the target: one a process that stands before it.", breaker, 100),
             "transitions": many("The newest changes, newest last.", transition, 20),
             "conditions": conditions(),
         },

@@ -23,8 +23,8 @@ from tickmesh.domain.messages import Audit, encode
 from tickmesh.kube.breaker import ForceRecord
 from tickmesh.ports import KeyValue, KvEntry
 from tickmesh.risk.limits import Limits, LimitsError
+from tickmesh.services.breaker_records import TARGETS, BreakerRecord, is_target
 from tickmesh.services.breakers import BUCKET as BREAKERS
-from tickmesh.services.breakers import TARGETS, BreakerRecord, is_target
 from tickmesh.services.limits import BUCKET as LIMITS
 from tickmesh.services.limits import DEFAULT_KEY, LimitsBook
 from tickmesh.settings import load
@@ -150,10 +150,11 @@ async def _breakers(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(msgspec.json.encode({"breakers": records, "forces": forces}).decode())
         return 0
+    width = max((len(record.name) for record in records), default=0)
     for record in records:
         held = " (held)" if record.forced else ""
         stops = f"stops {record.stops or 'nothing'}"
-        print(f"{record.name:34} {record.target:18} {record.state + held:16} {stops:22} {record.reason}")
+        print(f"{record.name:{width}} {record.target:18} {record.state + held:16} {stops:22} {record.reason}")
     for target, force in sorted(forces.items()):
         why = f": {force.reason}" if force.reason else ""
         print(f"{target} is held {force.state} by {force.actor or 'somebody'}{why}")

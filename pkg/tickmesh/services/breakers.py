@@ -1,6 +1,7 @@
 """BreakerBoard: this process's circuit breakers, their states in the ``breakers`` bucket, everybody's states here.
 
-In: results of calls through ``gate`` or ``guard``, and the bucket. ``state.<breaker>`` is written by its owner alone;
+In: results of calls through ``gate`` or ``guard``, and the bucket. ``state.<breaker>`` is written by its owner alone,
+and a replica (``observe.instance``) has one of its own, renewed as long as it lives;
 ``force.<target>``, ``config.<target>`` and ``reset.<target>`` by people and the operator (``kube.breaker``), and hold
 for every breaker of that target. Without NATS breakers still work; their states are told when it returns.
 ``stopping`` is what pre-trade checks look at (``RiskView.open_breakers``); see docs/decisions/0074 and 0150.
@@ -19,10 +20,10 @@ import msgspec
 
 from tickmesh.domain.enums import BreakerState, Severity
 from tickmesh.domain.errors import DependencyError
-from tickmesh.domain.subjects import token
 from tickmesh.kube.breaker import ConfigRecord, ForceRecord, Transition
 from tickmesh.ports import KeyValue, KvEntry
 from tickmesh.risk.breaker import BreakerConfig, CircuitBreaker, Ticket
+from tickmesh.services.breaker_records import BreakerRecord, BreakerRecords, is_trading
 from tickmesh.services.buckets import follow, take_all
 from tickmesh.services.notices import alert
 from tickmesh.services.service import Service
@@ -30,32 +31,11 @@ from tickmesh.services.service import Service
 log = logging.getLogger("tickmesh.breakers")
 
 BUCKET = "breakers"
-EVERYTHING = "everything"
-TARGETS = ("venue-rest", "venue-websocket", "database", "cache", "bus", "downstream", EVERYTHING)
-"""Targets without a name of their own; the others are account.NAME and strategy.NAME."""
 NATS = BreakerConfig(failures=10, window_ns=30_000_000_000, open_ns=1_000_000_000, probes=2)
 """Of the bus, which is looked at at every tick: open after 2 s without it, closed when it is back."""
 _TICK_S = 0.2
 _RETRY_S = 0.5
 _KEPT_TRANSITIONS = 20
-_SCOPES = ("account", "strategy", "symbol")
-
-
-class BreakerRecord(msgspec.Struct, kw_only=True):
-    """The value of ``state.<name>``. ``stops`` is what an open one stops: "", "all", "strategy.X" or "symbol.X"."""
-
-    name: str
-    owner: str
-    target: str = ""
-    state: BreakerState
-    forced: bool = False
-    reason: str = ""
-    stops: str = ""
-    opened: int = 0
-    failures: int = 0
-    since_ns: int = 0
-    next_probe_ns: int = 0
-    transitions: list[Transition] = []
 
 
 class BreakerOpenError(DependencyError):
@@ -127,7 +107,7 @@ class BreakerBoard:
         self._service = service
         self.mono_ns = service.clock.mono_ns
         self._own: dict[str, _Own] = {}
-        self._records: dict[str, BreakerRecord] = {}
+        self._records = BreakerRecords(service.settings.observe.instance, self.mono_ns())
         self._unsaved: dict[str, None] = {}
         self._forces: dict[str, ForceRecord] = {}
         self._configs: dict[str, BreakerConfig] = {}
@@ -141,14 +121,14 @@ class BreakerBoard:
         """Make a breaker of this process.
 
         Args:
-            name: unique over all processes; made one token.
+            name: unique over all services; replicas add who they are. Made one token.
             config: bounds while the bucket has none for ``target``.
             target: what it stands before, in the words of ``kube.breaker``.
             stops: what it stops while it is open: "", "all", "account.A", "strategy.S" or "symbol.X".
             is_readiness: whether the service is not ready while it is open.
             probe: asked at every tick whether the dependency is there, for one that is connected to, not called.
         """
-        name, config = token(name), config or BreakerConfig()
+        name, config = self._records.full_name(name), config or BreakerConfig()
         breaker = CircuitBreaker(name, self._configs.get(target, config))
         self._own[name] = _Own(breaker, target, config, stops, is_readiness, probe, self._service.clock.wall_ns())
         force = self._forces.get(target)
@@ -167,22 +147,22 @@ class BreakerBoard:
         return self._configs.get(target)
 
     def stopping(self, account: str) -> set[str]:
-        """What open breakers and forces stop for ``account``, in the words of ``risk.checks.breakers``.
-
-        A half-open breaker of a dependency lets reads through as probes, never new risk.
-        """
-        found = {
-            record.name if record.stops in ("all", f"account.{account}") else record.stops
-            for record in self._records.values()
-            if record.stops and _stops_now(record)
-        }
-        found |= {t for t, force in self._forces.items() if force.state == BreakerState.OPEN and _is_trading(t)}
+        """What open breakers and forces stop for ``account``, in the words of ``risk.checks.breakers``."""
+        found = self._records.stopping(account)
+        found |= {t for t, force in self._forces.items() if force.state == BreakerState.OPEN and is_trading(t)}
         return {name for name in found if not name.startswith("account.") or name == f"account.{account}"}
+
+    def away(self, target: str) -> str:
+        """Why ``target`` is not to be relied on now, as any process sees it; empty when nobody says so."""
+        force = self._forces.get(target)
+        if force is not None:
+            return f"held Open by {force.actor}" if force.state == BreakerState.OPEN else ""
+        return self._records.failing(target)
 
     @property
     def records(self) -> list[BreakerRecord]:
         """Every breaker of every process, sorted by name."""
-        return [self._records[name] for name in sorted(self._records)]
+        return self._records.sorted
 
     @asynccontextmanager
     async def guard(self, breaker: CircuitBreaker, is_failure: Callable[[BaseException], bool]) -> AsyncIterator[None]:
@@ -239,13 +219,14 @@ class BreakerBoard:
         own, now_ns = self._own[breaker.name], self.mono_ns()
         state = breaker.state(now_ns)
         ahead_ns = self._service.clock.wall_ns() - now_ns
-        self._records[breaker.name] = BreakerRecord(
-            name=breaker.name, owner=self._service.name, target=own.target, state=state,
-            forced=breaker.forced is not None, reason=breaker.reason, stops=own.stops, opened=breaker.opened,
-            failures=breaker.failures(now_ns), since_ns=own.since_ns,
+        record = BreakerRecord(
+            name=breaker.name, owner=self._service.name, instance=self._service.settings.observe.instance,
+            target=own.target, state=state, forced=breaker.forced is not None, reason=breaker.reason,
+            stops=own.stops, opened=breaker.opened, failures=breaker.failures(now_ns), since_ns=own.since_ns,
             next_probe_ns=breaker.next_probe_ns + ahead_ns if breaker.next_probe_ns else 0,
             transitions=list(own.transitions),
         )  # fmt: skip
+        self._records.put(record)
         self._unsaved[breaker.name] = None
         self._service.metrics.gauge("circuit_breaker_open", "1 while it is open", breaker=breaker.name).set(
             float(state is BreakerState.OPEN)
@@ -274,11 +255,8 @@ class BreakerBoard:
                 self._on_config(name, entry.value)
             elif kind == "reset" and entry.value:
                 self._on_reset(name)
-            elif kind == "state" and name not in self._own:
-                if entry.value:
-                    self._records[name] = msgspec.json.decode(entry.value, type=BreakerRecord)
-                else:
-                    self._records.pop(name, None)
+            elif kind == "state":
+                self._records.on_state(name, entry.value, self.mono_ns())
         except (msgspec.MsgspecError, ValueError) as error:
             alert(self._service, Severity.WARNING, "bad_breaker", f"breakers/{entry.key} cannot be used: {error}")
 
@@ -330,6 +308,9 @@ class BreakerBoard:
         while True:
             try:
                 bucket = bucket or await self._service.bus.kv(BUCKET)
+                for name in list(self._records.gone):
+                    await bucket.delete(f"state.{name}")
+                    self._records.gone.pop(name, None)
                 for name in list(self._unsaved):
                     record = self._records[name]
                     await bucket.put(f"state.{name}", msgspec.json.encode(record))
@@ -350,19 +331,6 @@ class BreakerBoard:
             self.tell(own.breaker)
             if own.breaker.failures(now_ns) != self._records[name].failures:
                 self._note(own.breaker)
-
-
-def is_target(text: str) -> bool:
-    """Whether ``text`` is what a breaker may stand before."""
-    kind, _, name = text.partition(".")
-    return text in TARGETS or (kind in ("account", "strategy") and bool(name) and name == token(name))
-
-
-def _is_trading(target: str) -> bool:
-    return target == EVERYTHING or target.partition(".")[0] in _SCOPES
-
-
-def _stops_now(record: BreakerRecord) -> bool:
-    return record.state is BreakerState.OPEN or (
-        record.state is BreakerState.HALF_OPEN and not _is_trading(record.target)
-    )
+        if self._records.is_renewal_due(now_ns):
+            self._unsaved |= dict.fromkeys(self._own)
+        self._records.forget(now_ns, connected=self._service.bus.connected)

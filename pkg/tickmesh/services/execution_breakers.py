@@ -16,7 +16,8 @@ from tickmesh.execution.machine import OrderMachine, Step
 from tickmesh.risk.breaker import BreakerConfig
 from tickmesh.risk.emergency import BUSINESS_CODES
 from tickmesh.risk.view import RiskView
-from tickmesh.services.breakers import EVERYTHING, NATS, BreakerBoard, BreakerGate
+from tickmesh.services.breaker_records import EVERYTHING
+from tickmesh.services.breakers import NATS, BreakerBoard, BreakerGate
 from tickmesh.services.service import Service
 
 _REST = BreakerConfig(failures=5, window_ns=30_000_000_000, open_ns=10_000_000_000, probes=3)

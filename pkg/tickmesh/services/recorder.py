@@ -26,7 +26,7 @@ from tickmesh.services.instruments import BUCKET, instrument_key
 from tickmesh.services.service import Service
 from tickmesh.settings.recorder import RecorderSettings
 from tickmesh.store import upkeep
-from tickmesh.store.errors import BadRowError, classify
+from tickmesh.store.errors import AWAY, BadRowError, classify
 from tickmesh.store.lane import Lane, LaneSpec
 from tickmesh.store.sampler import Sampler
 from tickmesh.store.writer import Writer
@@ -52,7 +52,6 @@ _TICK_S = 0.25
 _ASK_S = 2.0
 _POSTGRES = BreakerConfig(failures=5, window_ns=30_000_000_000, open_ns=2_000_000_000, probes=1)
 """Rows wait in JetStream whether it is open or not, so it may look again soon."""
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 class Grids:
@@ -97,7 +96,7 @@ class Recorder:
         self._dsn = dsn
         self.board = BreakerBoard(service)
         self.board.add("bus-recorder", NATS, target="bus", probe=lambda: service.bus.connected)
-        gate = self.board.gate(self.board.add("postgres-recorder", _POSTGRES, target="database"))
+        gate = self._gate = self.board.gate(self.board.add("postgres-recorder", _POSTGRES, target="database"))
         self._first = Writer(dsn, name="recorder-first", timeout_s=timeout_s, gate=gate)
         self._bulk = Writer(dsn, name="recorder-bulk", timeout_s=timeout_s, gate=gate)
         self._grids = grids
@@ -145,12 +144,14 @@ class Recorder:
                 for migration in await upkeep.open_schema(self._dsn, self._service.settings.postgres.timeout_s):
                     log.info("schema: applied %04d_%s", migration.version, migration.name)
                 await self.keep_up()
-            except _AWAY as error:
+            except AWAY as error:
                 self._tell("schema", _dependency(error))
+                self._gate.note(str(_dependency(error)))
                 await self._sleep(pause_s)
                 pause_s = min(pause_s * 2, self._settings.retry_max_s)
             else:
                 self._tell("schema", None)
+                self._gate.note()
                 return True
         return False
 
@@ -236,7 +237,7 @@ class Recorder:
                 return
             try:
                 await self.keep_up()
-            except _AWAY as error:
+            except AWAY as error:
                 log.warning("%s; partitions are made at the next hour or when a row needs one", _dependency(error))
 
     async def drain(self) -> None:
@@ -309,15 +310,15 @@ async def run(service: Service) -> None:
     """Record until told to stop, then drain."""
     service.health.require("postgres", "the schema has not been opened yet")
     recorder = Recorder(service, Grids(await service.bus.kv(BUCKET)))
+    board = asyncio.create_task(recorder.board.run())
     service.health.set_started()  # a restart would not bring Postgres back; readiness tells
-    if not await recorder.open():
-        return
-    service.health.satisfy("postgres")
-    subscriptions = await recorder.consume()
-    tasks = [
-        asyncio.create_task(w) for w in (recorder.sample(), recorder.upkeep(), recorder.ask(), recorder.board.run())
-    ]
+    tasks, subscriptions = [board], []
     try:
+        if not await recorder.open():
+            return
+        service.health.satisfy("postgres")
+        subscriptions = await recorder.consume()
+        tasks += [asyncio.create_task(w) for w in (recorder.sample(), recorder.upkeep(), recorder.ask())]
         while not service.stopping.is_set():
             recorder.report()
             for task in tasks:

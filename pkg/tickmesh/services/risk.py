@@ -15,14 +15,15 @@ import msgspec
 from aiohttp import web
 
 from tickmesh.domain import subjects
-from tickmesh.domain.enums import RiskState, Severity
+from tickmesh.domain.enums import BreakerState, RiskState, Severity
 from tickmesh.domain.errors import DependencyError, NotFiniteError
 from tickmesh.domain.messages import AccountSnapshot, Audit, Control, OrderEvent, decode, encode
 from tickmesh.observe.admin import json_response
 from tickmesh.ports import KeyValue
+from tickmesh.risk.breaker import BreakerConfig
 from tickmesh.risk.emergency import HALT, Emergency, Trip
 from tickmesh.risk.halt import Halt, HaltBook
-from tickmesh.services.breakers import BreakerBoard
+from tickmesh.services.breakers import NATS, BreakerBoard, BreakerGate
 from tickmesh.services.journals import LayoutWatch
 from tickmesh.services.limits import LimitsBook, watch_limits
 from tickmesh.services.notices import alert
@@ -33,6 +34,8 @@ log = logging.getLogger("tickmesh.risk")
 BUCKET, HALTS_KEY = "checkpoints", "risk.halts"
 _RETRY_S = 0.5
 _OUTBOX = 1000
+_PEER = BreakerConfig(failures=3, window_ns=60_000_000_000, open_ns=100_000_000, probes=1)
+"""Of a critical service's health: told early, and open so briefly that every later look is a probe."""
 
 
 class SavedHalts(msgspec.Struct):
@@ -59,6 +62,13 @@ class Warden:
         self._limits = LimitsBook()
         self._halts = HaltBook()
         self._breakers = BreakerBoard(service)
+        self._breakers.add("bus-risk", NATS, target="bus", probe=lambda: service.bus.connected)
+        self._peers = {
+            name: self._breakers.gate(
+                self._breakers.add(f"{name}-risk", _PEER, target="downstream", is_readiness=False)
+            )
+            for name in self._keys.critical_services
+        }
         self.layout = LayoutWatch(service)
         self._emergency = Emergency(max_silent_ns=int(self._keys.max_silent_s * 1e9))
         self._control_seq = 0
@@ -214,7 +224,6 @@ class Warden:
             await self._dirty.wait()
 
     async def _watch_health(self) -> None:
-        services = self._keys.critical_services
         timeout = aiohttp.ClientTimeout(total=min(2.0, self._keys.check_interval_s))
         async with aiohttp.ClientSession(timeout=timeout) as session:
             last_ns = self._service.clock.mono_ns()
@@ -227,10 +236,19 @@ class Warden:
                     # We were stopped, or hear nobody: silence proves nothing about the others.
                     self._emergency.heard_nothing(now_ns)
                     continue
-                for name in services:
-                    healthy = await _answers(session, f"{self._service.settings.peer_url(name)}/healthz")
+                for name, gate in self._peers.items():
+                    healthy = await self._is_healthy(session, name, gate)
                     self._act(self._emergency.on_health(name, healthy, self._service.clock.mono_ns()))
                 self._act(self._emergency.on_time(self._service.clock.mono_ns()))
+
+    async def _is_healthy(self, session: aiohttp.ClientSession, name: str, gate: BreakerGate) -> bool:
+        """Ask one service; held open by a person it is not asked, and nothing is held against it."""
+        ticket = gate.enter()
+        if ticket is None:
+            return gate.breaker.forced is BreakerState.OPEN
+        healthy = await _answers(session, f"{self._service.settings.peer_url(name)}/healthz")
+        gate.success(ticket) if healthy else gate.failure(ticket, f"the {name} service does not answer")
+        return healthy
 
 
 def _identity(control: Control) -> str:

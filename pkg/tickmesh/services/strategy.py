@@ -31,6 +31,7 @@ from tickmesh.domain.messages import (
 from tickmesh.observe.admin import json_response
 from tickmesh.ports.bus import Subscription
 from tickmesh.services import strategy_checkpoint as checkpoints
+from tickmesh.services.breakers import NATS, BreakerBoard
 from tickmesh.services.claim import Claim, instance
 from tickmesh.services.service import Service
 from tickmesh.services.strategy_bucket import PREFIX, BucketResources
@@ -96,6 +97,8 @@ class StrategyShell:
         self.files = self.bucket or ResourceFiles(self.own.resources)
         self.memory = Memory(self.bus, self.clock, self.floor, self._on_journal)
         self.reporter = Reporter(self.bus, self.clock, instance(service))
+        self.board = BreakerBoard(service)
+        self.board.add("bus-strategy", NATS, target="bus", probe=lambda: service.bus.connected)
         self.draining = False
         self._following: dict[tuple[str, str], list[Subscription]] = {}
         self._mistakes: set[str] = set()
@@ -119,9 +122,12 @@ class StrategyShell:
         seen = await self._first_look()
         if seen is None:
             return False
+        await self.board.load()
         saved = await self._checkpoints(seen)
+        waiting = self._waiting(set(seen.resources) - set(saved))
         for resource in seen.resources.values():
-            self.floor.put(await self._open(resource, saved.get(resource.name)))
+            if resource.name not in waiting:
+                self.floor.put(await self._open(resource, saved.get(resource.name)))
         for name, checkpoint in saved.items():
             if name not in self.floor.desks and checkpoint.live.orders and checkpoint.account == self.account:
                 self.floor.put(desk := self.desks.orphanage(checkpoint, 0))
@@ -243,6 +249,7 @@ class StrategyShell:
             self._every(self.own.reload_interval_s, self._reload),
             self._every(self.own.checkpoint_interval_s, self._save),
             self._every(self.own.catch_up_interval_s, self.memory.catch_up),
+            self.board.run(),
         ]
         if self.bucket is not None:
             jobs.append(self._every(_REPORT_S, self._report))
@@ -356,7 +363,11 @@ class StrategyShell:
         if seen is None:
             seen = self.files.present
         mistakes |= set(seen.mistakes)
+        waiting = self._waiting(set(seen.resources) - set(self.floor.desks))
+        mistakes |= {f"{name} is new, and nothing new is loaded while the database is away" for name in waiting}
         for name, resource in seen.resources.items():
+            if name in waiting:
+                continue
             try:
                 if await self._apply(name, resource):
                     self._refused.pop(name, None)
@@ -372,6 +383,15 @@ class StrategyShell:
                     log.info("the resource of %s is gone; cancelling its orders", name)
                     retire(desk, self._now())
         return self._report_mistakes(mistakes)
+
+    def _waiting(self, new: set[str]) -> set[str]:
+        """Those of ``new`` that must wait: what is known trades on without the database, nothing is added to it."""
+        away = self.board.away("database") if new else ""
+        if not away:
+            self.service.health.satisfy("database")
+            return set()
+        self.service.health.require("database", f"it is away ({away}); not loaded: {', '.join(sorted(new))}")
+        return new
 
     async def _apply(self, name: str, resource: StrategyResource) -> bool:
         """Make the desk what the resource says; whether anything changed."""

@@ -15,6 +15,9 @@ class BadRowError(TickmeshError):
         self.detail = detail
 
 
+AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What a statement may raise when Postgres goes away under it; the last one when it does so between two messages."""
+
 _BAD_ROW = (
     asyncpg.exceptions.DataError,  # also what asyncpg raises before sending
     asyncpg.exceptions.NotNullViolationError,

@@ -16,11 +16,10 @@ import msgspec
 from tickmesh.domain.errors import DependencyError
 from tickmesh.ports.gate import Gate, NoGate
 from tickmesh.store.cache import Cache, Kind
-from tickmesh.store.errors import classify
+from tickmesh.store.errors import AWAY, classify
 
 MAX_ROWS = 10_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 _FILLS = """
 SELECT ts, account, venue, symbol, trade_id, order_id, client_order_id, strategy, side, price, quantity, commission,
@@ -114,7 +113,7 @@ class History:
             async with asyncio.timeout(self._timeout_s):
                 pool = await self._open()
                 rows = await pool.fetch(sql, *arguments)
-        except _AWAY as error:
+        except AWAY as error:
             found = classify(error)
             self._gate.failure(ticket, str(found))
             raise DependencyError("postgres", f"the history cannot be read: {found}") from error

@@ -17,7 +17,7 @@ import msgspec
 
 from tickmesh.domain.errors import DependencyError
 from tickmesh.ports.gate import Gate, NoGate
-from tickmesh.store.errors import BadRowError, classify
+from tickmesh.store.errors import AWAY, BadRowError, classify
 from tickmesh.store.progress import Hole, Progress
 from tickmesh.store.rows import COLUMNS, SERIES, Rows
 
@@ -107,7 +107,7 @@ class Writer:
                     self._days.clear()
                     await self._make_room(connection, rows)
                     return await self._write(connection, rows, advances)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, *_UNWRITABLE) as error:
+        except (*AWAY, *_UNWRITABLE) as error:
             found = classify(error)
             if not isinstance(error, asyncpg.DataError):
                 self._drop()
@@ -135,7 +135,7 @@ class Writer:
         if connection is not None and not connection.is_closed():
             try:
                 await connection.close(timeout=1.0)
-            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except AWAY:
                 connection.terminate()
 
     def _drop(self) -> None:

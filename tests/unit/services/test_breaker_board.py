@@ -16,7 +16,8 @@ from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
 from tickmesh.ports import KvEntry
 from tickmesh.risk.breaker import BreakerConfig
-from tickmesh.services.breakers import BreakerBoard, is_target
+from tickmesh.services.breaker_records import is_target
+from tickmesh.services.breakers import BreakerBoard
 from tickmesh.services.service import Service
 from tickmesh.settings import Settings
 
@@ -197,3 +198,75 @@ async def test_the_record_is_what_the_operator_reads(service: Service) -> None:
 )  # fmt: skip
 def test_targets_are_told_from_other_words(text: str, good: bool) -> None:
     assert is_target(text) is good
+
+
+def replica(service: Service, instance: str) -> Service:
+    settings = Settings(observe={"instance": instance})  # type: ignore[arg-type]
+    return Service(service.name, settings, service.bus, service.clock, service.metrics, Health(), service.admin)
+
+
+def tell(board: BreakerBoard, other: BreakerBoard) -> None:
+    for record in board.records:
+        other.on_entry(KvEntry("breakers", f"state.{record.name}", msgspec.json.encode(record), 1))
+
+
+def test_replicas_have_records_of_their_own_and_what_one_sees_stops_only_itself(service: Service) -> None:
+    one, two = BreakerBoard(replica(service, "pod-1")), BreakerBoard(replica(service, "pod.2"))
+    gate = one.gate(one.add("venue-rest-execution-main", target="venue-rest", stops="account.main"))
+    two.add("venue-rest-execution-main", target="venue-rest", stops="account.main")
+    for _ in range(5):
+        gate.note("silence")
+    tell(one, two)
+    assert [(r.name, r.instance, r.state.value) for r in two.records] == [
+        ("venue-rest-execution-main-pod-1", "pod-1", "Open"), ("venue-rest-execution-main-pod_2", "pod.2", "Closed"),
+    ]  # fmt: skip
+    assert one.stopping("main") == {"venue-rest-execution-main-pod-1"} and two.stopping("main") == set()
+    assert two.away("venue-rest") == "venue-rest-execution-main-pod-1: 5 failures within 30 s, the last: silence"
+    assert two.away("database") == ""
+
+
+def test_a_replica_that_no_longer_renews_is_forgotten_unless_it_is_we_who_cannot_hear(service: Service) -> None:
+    bus, clock = service.bus, service.clock
+    one, two = BreakerBoard(replica(service, "one")), BreakerBoard(replica(service, "two"))
+    gate = one.gate(one.add("postgres-recorder", target="database"))
+    for _ in range(5):
+        gate.note("away")
+
+    def pass_time(seconds: int) -> None:
+        for _ in range(seconds):
+            clock.now_ns += S  # type: ignore[attr-defined]
+            two.look()
+
+    tell(one, two)
+    pass_time(35)
+    tell(one, two)  # renewed
+    pass_time(35)
+    assert two.away("database")
+    bus.connected = False  # type: ignore[misc]
+    pass_time(35)
+    bus.connected = True  # type: ignore[misc]
+    clock.now_ns += 60 * S  # type: ignore[attr-defined]
+    two.look()  # we were stopped
+    pass_time(35)
+    assert two.away("database")
+    pass_time(10)
+    assert two.away("database") == "" and not two.records
+
+
+async def test_a_living_replica_renews_and_the_key_of_a_dead_one_is_deleted(service: Service) -> None:
+    clock = service.clock
+    one, two = BreakerBoard(replica(service, "one")), BreakerBoard(replica(service, "two"))
+    one.add("bus-x", target="bus")
+    two.add("bus-x", target="bus")
+    bucket = await service.bus.kv("breakers")
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one.run()), group.create_task(two.run())]
+        async with asyncio.timeout(30):
+            while sorted(await bucket.keys()) != ["state.bus-x-one", "state.bus-x-two"] or len(two.records) != 2:
+                await asyncio.sleep(0.01)
+            tasks[0].cancel()
+            while "state.bus-x-one" in await bucket.keys():
+                clock.now_ns += S  # type: ignore[attr-defined]
+                await asyncio.sleep(0.05)
+        assert await bucket.keys() == ["state.bus-x-two"]
+        tasks[1].cancel()
