@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from apiserver import ApiServer
+
+from tickmesh.kube import desired
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "tickmesh"
@@ -19,6 +23,8 @@ Manifest = dict[str, Any]
 VALUES = {
     "default": [],
     "production": ["-f", str(CHART / "values-production.yaml")],
+    "autoscaled": ["-f", str(CHART / "values-production.yaml"), "--set", "recorder.autoscaling.enabled=true"],
+    "credentials": ["--set", "nats.credentialsSecret=desk-creds,nats.credentialsKey=trader.creds"],
     "shared-memory": ["-f", str(CHART / "values-production.yaml"), "-f", str(CHART / "values-shared-memory.yaml")],
 }
 """What the chart is rendered with in the tests, by name."""
@@ -59,6 +65,25 @@ class Helm:
         """Every manifest of the chart."""
         text = self.ok("template", name, str(CHART), "-n", namespace, *values)
         return [document for document in yaml.safe_load_all(text) if document]
+
+
+def examples(manifests: list[Manifest]) -> list[Manifest]:
+    """What the operator of a rendered release makes of the example strategies, one of them on the ring if there is one.
+
+    The installation is the one that the chart hands to the operator.
+    """
+    (told,) = (m["data"]["installation.json"] for m in manifests if "installation.json" in m.get("data", {}))
+    installation = msgspec.json.decode(told, type=desired.Installation)
+    ring = any("hostPath" in str(pod) for _, pod in pod_specs(manifests))
+    found: list[Manifest] = []
+    for path in sorted((ROOT / "k8s" / "examples").glob("*.yaml")):
+        for strategy in yaml.safe_load_all(path.read_text()):
+            if strategy["kind"] == "Strategy":
+                strategy["metadata"]["uid"] = str(uuid.uuid5(uuid.NAMESPACE_URL, path.name))
+                if ring and path.stem == "momentum":
+                    strategy["spec"]["placement"] = {"sharedMemory": True}
+                found += desired.objects(strategy, installation)
+    return found
 
 
 def pod_specs(manifests: list[Manifest]) -> list[tuple[str, Manifest]]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from apiserver import ApiServer
-from chart import CHART, ROOT, VALUES, Helm, program
+from chart import CHART, ROOT, VALUES, Helm, examples, program
 from service_account import as_service_account
 from world import World, account, breaker, eventually, strategy
 
@@ -94,7 +94,11 @@ def test_a_venue_without_keys_and_servers_without_addresses_are_refused_in_words
 
 @pytest.mark.parametrize("values", VALUES)
 def test_the_api_server_accepts_every_manifest(helm: Helm, cluster: ApiServer, namespace: str, values: str) -> None:
+    if cluster.kubectl("get", "crd", "scaledobjects.keda.sh").returncode:
+        cluster.apply((ROOT / "tests" / "kube" / "scaledobject.yaml").read_text())
+        cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "scaledobjects.keda.sh")
     manifests = helm.render(*VALUES[values], "--set", "crds.enabled=false", namespace=namespace)
+    manifests += examples(manifests)
     document = yaml.safe_dump_all(manifests)
     done = cluster.kubectl("-n", namespace, "apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=document)
     assert done.returncode == 0, done.stderr

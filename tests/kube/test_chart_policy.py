@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 import pytest
-from chart import VALUES, Helm, pod_specs, program
+from chart import VALUES, Helm, examples, pod_specs, program
 
 Manifest = dict[str, Any]
 
@@ -21,7 +21,9 @@ def helm() -> Helm:
 
 @pytest.fixture(params=VALUES)
 def manifests(helm: Helm, request: pytest.FixtureRequest) -> list[Manifest]:
-    return helm.render(*VALUES[request.param])
+    """The chart's, and what its operator makes of Strategies: both have to keep the promises."""
+    made = helm.render(*VALUES[request.param])
+    return [*made, *examples(made)]
 
 
 def kind(manifests: list[Manifest], *kinds: str) -> list[Manifest]:
@@ -46,16 +48,24 @@ def test_every_pod_is_restricted_but_for_the_ring(helm: Helm, manifests: list[Ma
             ring = volume == {"name": "shm", "hostPath": {"path": "/dev/shm", "type": "Directory"}}
             assert source in allowed or ring, (name, volume)
             if ring:
-                assert pod["metadata"]["labels"]["app.kubernetes.io/component"] in ("feed", "execution"), name
+                labels = pod["metadata"]["labels"]
+                assert labels.get("app.kubernetes.io/component") in ("feed", "execution") or _ring_asked(labels), name
+
+
+def _ring_asked(labels: dict[str, str]) -> bool:
+    return labels.get("tickmesh.io/strategy") == "momentum"  # chart.examples lets this one ask
 
 
 def test_the_ring_is_there_only_when_asked_for(helm: Helm) -> None:
     def rings(*values: str) -> list[str]:
-        return [name for name, pod in pod_specs(helm.render(*values)) if "hostPath" in str(pod)]
+        made = helm.render(*values)
+        return [name for name, pod in pod_specs([*made, *examples(made)]) if "hostPath" in str(pod)]
 
     assert rings() == []
     assert rings(*VALUES["production"]) == []
-    assert rings(*VALUES["shared-memory"]) == ["Deployment/tickmesh-execution-main", "Deployment/tickmesh-feed"]
+    assert rings(*VALUES["shared-memory"]) == [
+        "Deployment/tickmesh-execution-main", "Deployment/tickmesh-feed", "Deployment/strategy-momentum"
+    ]  # fmt: skip
 
 
 def test_only_the_operator_has_a_token(manifests: list[Manifest]) -> None:
@@ -109,7 +119,9 @@ def test_every_long_lived_pod_has_three_probes_and_time_to_drain(manifests: list
         assert spec["enableServiceLinks"] is False, "TICKMESH_*_PORT would be read as an unknown configuration key"
         assert deployment["spec"]["strategy"]["type"] == "RollingUpdate"
     names = {m["metadata"]["name"] for m in kind(manifests, "Deployment")}
-    assert {m["metadata"]["name"] for m in kind(manifests, "PodDisruptionBudget")} == names
+    budgets = {m["metadata"]["name"]: m["spec"] for m in kind(manifests, "PodDisruptionBudget")}
+    assert budgets.keys() == names
+    assert all(b["maxUnavailable"] == 1 and b["unhealthyPodEvictionPolicy"] == "AlwaysAllow" for b in budgets.values())
 
 
 def test_every_pod_is_denied_by_default_and_selected_by_what_opens(manifests: list[Manifest]) -> None:
@@ -152,6 +164,58 @@ def test_production_guarantees_whole_cores_to_the_data_plane(helm: Helm) -> None
         assert spec["tolerations"][0]["key"] == "tickmesh.io/data-plane"
     affinity = by_name["tickmesh-execution-main"]["spec"]["template"]["spec"]["affinity"]
     assert "feed" in str(affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"])
+
+
+def test_credentials_of_nats_are_a_file_in_every_pod_that_talks_to_it(helm: Helm) -> None:
+    made = helm.render(*VALUES["credentials"])
+    (path,) = (m["data"]["TICKMESH_NATS__CREDENTIALS_FILE"] for m in kind(made, "ConfigMap") if
+               "TICKMESH_NATS__URL" in m["data"])  # fmt: skip
+    talking = 0
+    for name, pod in pod_specs([*made, *examples(made)]):
+        (container,) = pod["spec"]["containers"]
+        if not any("configMapRef" in s for s in container.get("envFrom", [])) or "simvenue" in name:
+            assert "desk-creds" not in str(pod), f"{name} has no business with NATS"
+            continue
+        talking += 1
+        (volume,) = (v["secret"] for v in pod["spec"]["volumes"] if v["name"] == "nats-credentials")
+        (mount,) = (m for m in container["volumeMounts"] if m["name"] == "nats-credentials")
+        assert volume["secretName"] == "desk-creds" and volume["defaultMode"] == 0o440, name
+        (item,) = volume["items"]
+        assert item["key"] == "trader.creds" and mount["readOnly"], name
+        assert f"{mount['mountPath']}/{item['path']}" == path, name
+    assert talking == 8 + 5, "services with the layout's Job, and the example strategies"
+    assert "nats-credentials" not in str(helm.render()), "only when asked for"
+
+
+def test_whoever_has_a_successor_hands_over_and_keeps_its_halts_on_a_writable_disk(manifests: list[Manifest]) -> None:
+    (config,) = (m["data"] for m in kind(manifests, "ConfigMap") if "TICKMESH_NATS__URL" in m["data"])
+    assert config["TICKMESH_EXECUTION__DRAIN"] == "hand_over"
+    for name, pod in pod_specs(manifests):
+        if pod["metadata"]["labels"].get("app.kubernetes.io/component") != "execution":
+            continue
+        mounts = {m["mountPath"]: m for m in pod["spec"]["containers"][0]["volumeMounts"]}
+        volumes = {v["name"]: v for v in pod["spec"]["volumes"]}
+        for folder in (config["TICKMESH_EXECUTION__STATE_DIR"], "/tmp"):
+            assert not mounts[folder].get("readOnly"), name
+            assert {"emptyDir", "persistentVolumeClaim"} & set(volumes[mounts[folder]["name"]]), name
+        assert config["TICKMESH_LOCAL__DATA_DIR"].startswith("/tmp/"), name
+
+
+def test_what_the_lag_scales_is_what_the_recorder_consumes(helm: Helm) -> None:
+    from tickmesh.services.recorder import LANES
+
+    durables = {(lane.stream, lane.durable) for lane in LANES}
+    for values in (VALUES["autoscaled"], ["--set", "recorder.autoscaling.enabled=true"]):
+        made = helm.render(*values)
+        (scaled,) = kind(made, "ScaledObject")
+        target = scaled["spec"]["scaleTargetRef"]["name"]
+        (deployment,) = (d for d in kind(made, "Deployment") if d["metadata"]["name"] == target)
+        assert "replicas" not in deployment["spec"], "an upgrade would undo what the scaler has decided"
+        for trigger in scaled["spec"]["triggers"]:
+            asked = trigger["metadata"]
+            assert (asked["stream"], asked["consumer"]) in durables
+            assert re.fullmatch(r"[a-z.-]+\.(svc|nats\.svc):8222", asked["natsServerMonitoringEndpoint"])
+            assert all(isinstance(value, str) for value in asked.values()), "KEDA takes text only"
 
 
 def test_environment_is_made_of_keys_that_exist(manifests: list[Manifest]) -> None:

@@ -36,6 +36,25 @@ tickmesh.io/account: {{ . }}
 {{- if .Values.nats.existingSecret }}{{ .Values.nats.existingSecret }}{{ else if and .Values.infra.enabled (not .Values.nats.url) }}{{ include "tickmesh.fullname" . }}-nats{{ end }}
 {{- end }}
 
+{{/* Where NATS tells its state: host:port or a URL's, with the namespace, because KEDA asks from another one. */}}
+{{- define "tickmesh.natsMonitorHost" -}}
+{{- if .Values.nats.monitorUrl }}{{ (urlParse .Values.nats.monitorUrl).host }}{{ else if and .Values.infra.enabled (not .Values.nats.url) }}{{ include "tickmesh.fullname" . }}-nats.{{ .Release.Namespace }}.svc:8222{{ else }}{{ fail "nats.monitorUrl is empty: recorder.autoscaling reads the lag of the consumers there" }}{{ end }}
+{{- end }}
+
+{{/* The .creds file of NATS as a file of the pod; its path is in the ConfigMap. */}}
+{{- define "tickmesh.natsCredentialsMount" -}}
+{{- if .Values.nats.credentialsSecret }}
+- {name: nats-credentials, mountPath: /etc/tickmesh/nats, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "tickmesh.natsCredentialsVolume" -}}
+{{- with .Values.nats.credentialsSecret }}
+- name: nats-credentials
+  secret: {secretName: {{ . }}, defaultMode: 0440, items: [{key: {{ $.Values.nats.credentialsKey }}, path: nats.creds}]}
+{{- end }}
+{{- end }}
+
 {{- define "tickmesh.venueRestUrl" -}}
 {{- if .Values.venue.restUrl }}{{ .Values.venue.restUrl }}{{ else if .Values.simvenue.enabled }}http://{{ include "tickmesh.fullname" . }}-simvenue:17480{{ else }}{{ fail "venue.restUrl is empty: say where the venue is, or set simvenue.enabled=true" }}{{ end }}
 {{- end }}

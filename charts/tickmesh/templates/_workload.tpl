@@ -167,6 +167,11 @@ spec:
             {{- if $ring }}
             - {name: shm, mountPath: /dev/shm}
             {{- end }}
+            {{- if ne .component "simvenue" }}
+            {{- with include "tickmesh.natsCredentialsMount" $root }}
+            {{- . | trim | nindent 12 }}
+            {{- end }}
+            {{- end }}
             {{- with .mounts }}
             {{- . | nindent 12 }}
             {{- end }}
@@ -174,6 +179,11 @@ spec:
         - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
         {{- if $ring }}
         - {name: shm, hostPath: {path: /dev/shm, type: Directory}}
+        {{- end }}
+        {{- if ne .component "simvenue" }}
+        {{- with include "tickmesh.natsCredentialsVolume" $root }}
+        {{- . | trim | nindent 8 }}
+        {{- end }}
         {{- end }}
         {{- with .volumes }}
         {{- . | nindent 8 }}

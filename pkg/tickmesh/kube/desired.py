@@ -20,6 +20,7 @@ FINALIZER = "tickmesh.io/orders-cancelled"
 STRATEGY_LABEL = "tickmesh.io/strategy"
 _ADMIN_PORT = 8080
 _PLUGIN_DIR = "/etc/tickmesh/plugin"
+_CREDENTIALS_DIR = "/etc/tickmesh/nats"
 
 
 class Installation(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +29,13 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     image: str
     namespace: str
     config_map: str = "tickmesh-config"
+    config_checksum: str = ""
+    """Of what the ConfigMap holds: pods read it once, so that another one rolls them."""
     secret: str = ""
+    """Its keys become environment; a token of NATS, for example."""
+    credentials_secret: str = ""
+    credentials_key: str = "nats.creds"
+    """The .creds file of NATS, mounted where ``nats.credentials_file`` of the ConfigMap says it is."""
     image_pull_policy: str = "IfNotPresent"
     image_pull_secrets: tuple[str, ...] = ()
     priority_class: str = ""
@@ -81,7 +88,11 @@ def objects(strategy: Manifest, installation: Installation, plugin_source: str =
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": {"name": f"strategy-{name}", **common},
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {STRATEGY_LABEL: name}}},
+        "spec": {
+            "maxUnavailable": 1,
+            "unhealthyPodEvictionPolicy": "AlwaysAllow",  # a pod that is not ready protects nothing
+            "selector": {"matchLabels": {STRATEGY_LABEL: name}},
+        },
     }
     shards = strategy["spec"].get("shards", 1)
     deployments = [_deployment(strategy, installation, common, shard, plugin_source) for shard in range(shards)]
@@ -125,6 +136,8 @@ def _deployment(
         "prometheus.io/port": str(_ADMIN_PORT),
         "prometheus.io/path": "/metrics",
     }
+    if installation.config_checksum:
+        annotations["checksum/config"] = installation.config_checksum
     if plugin_source:
         annotations["tickmesh.io/plugin-sha256"] = hashlib.sha256(plugin_source.encode()).hexdigest()
     return {
@@ -157,6 +170,11 @@ def _pod(strategy: Manifest, installation: Installation, selector: Manifest, sha
         key = source.get("key", "strategy.py")
         volumes.append({"name": "plugin", "configMap": {"name": source["name"], "items": [{"key": key, "path": key}]}})
         mounts.append({"name": "plugin", "mountPath": _PLUGIN_DIR, "readOnly": True})
+    if installation.credentials_secret:
+        items = [{"key": installation.credentials_key, "path": "nats.creds"}]
+        secret = {"secretName": installation.credentials_secret, "defaultMode": 0o440, "items": items}
+        volumes.append({"name": "nats-credentials", "secret": secret})
+        mounts.append({"name": "nats-credentials", "mountPath": _CREDENTIALS_DIR, "readOnly": True})
     if shared_memory:
         volumes.append({"name": "shm", "hostPath": {"path": "/dev/shm", "type": "Directory"}})
         mounts.append({"name": "shm", "mountPath": "/dev/shm"})
