@@ -96,6 +96,7 @@ def add_admin_routes(service: Service, admin: Admin) -> None:
     """The venue's record and what tests and people switch."""
     service.admin.add_get("/record", admin.record)
     service.admin.add_post("/accounts", admin.add_account)
+    service.admin.add_post("/positions", admin.move_position)
     service.admin.add_get("/faults", admin.faults)
     service.admin.add_post("/faults", admin.add_fault)
     service.admin.add_delete("/faults", admin.remove_faults)

@@ -144,14 +144,29 @@ class Timers(Queries):
         self.add_income(ledger, symbol, "INSURANCE_CLEAR", missing)
         self.publish_account(ledger, "INSURANCE_CLEAR", missing, [])
 
-    def _liquidate(self, ledger: Ledger, market: Market, position: Position) -> None:
+    def close_by_venue(self, account_id: str, symbol: str, now_ms: int, *, prefix: str = "autoclose-") -> None:
+        """Close what is held of a symbol, as a liquidation does or, with its ``prefix``, an auto-deleveraging."""
+        self.now_ms = max(self.now_ms, now_ms)
+        ledger = self.ledgers[account_id]
+        for side in PositionSide:
+            if ledger.lots(symbol, side):
+                self._liquidate(ledger, self.market_of(symbol), ledger.position(symbol, side), prefix)
+
+    def move_position(self, account_id: str, symbol: str, lots: int, now_ms: int) -> None:
+        """Make a position another one, at the mark, without order or trade: nobody is told, only asking shows it."""
+        self.now_ms = max(self.now_ms, now_ms)
+        position = self.ledgers[account_id].position(symbol, PositionSide.BOTH)
+        position.lots, position.cost = lots, self.margin.value(symbol, lots)
+        self._dirty_accounts[account_id] = None
+
+    def _liquidate(self, ledger: Ledger, market: Market, position: Position, prefix: str = "autoclose-") -> None:
         """Close a position in the book; the house takes over, at the mark, what the book cannot."""
         side = Side.SELL if position.lots > 0 else Side.BUY
         order = OrderRecord(
             order_id=self._next_order_id,
             account_id=ledger.account_id,
             symbol=position.symbol,
-            client_order_id=f"autoclose-{self.now_ms}-{self._next_order_id}",
+            client_order_id=f"{prefix}{self.now_ms}-{self._next_order_id}",
             side=side,
             type=OrderType.MARKET,
             orig_type=OrderType.MARKET,

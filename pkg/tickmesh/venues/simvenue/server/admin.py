@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiohttp import web
@@ -27,6 +27,16 @@ class NewAccount(msgspec.Struct, forbid_unknown_fields=True):
     deposit: Decimal = Decimal(100_000)
 
 
+class VenueMove(msgspec.Struct, forbid_unknown_fields=True):
+    """Body of POST /positions: what the venue does to a position on its own. ``lots`` is for ``silently`` only."""
+
+    account: str
+    symbol: str
+    how: Literal["liquidation", "adl", "silently"]
+    lots: int = 0
+
+
+_venue_move = msgspec.json.Decoder(VenueMove)
 _new_account = msgspec.json.Decoder(NewAccount, strict=False)
 
 
@@ -53,6 +63,23 @@ class Admin:
             for t in self._venue.store.trades(account)
         ]
         return answer({"account": account, "orders": [bodies.order(o) for o in orders], "fills": fills}, {})
+
+    async def move_position(self, request: web.Request) -> web.StreamResponse:
+        """POST /positions: liquidate, deleverage, or change one silently."""
+        exchange, now_ms = self._venue.exchange, self._venue.clock.now_ms()
+        try:
+            wanted = _venue_move.decode(await request.read())
+        except msgspec.MsgspecError as error:
+            return answer({"error": str(error)}, {}, 400)
+        if wanted.account not in exchange.ledgers or wanted.symbol not in exchange.markets:
+            return answer({"error": f"no account {wanted.account!r} or no symbol {wanted.symbol!r}"}, {}, 404)
+        if wanted.how == "silently":
+            exchange.move_position(wanted.account, wanted.symbol, wanted.lots, now_ms)
+        else:
+            prefix = "autoclose-" if wanted.how == "liquidation" else "adl_autoclose-"
+            exchange.close_by_venue(wanted.account, wanted.symbol, now_ms, prefix=prefix)
+        self._venue.commit()
+        return answer({"account": wanted.account, "symbol": wanted.symbol}, {})
 
     async def faults(self, _: web.Request) -> web.StreamResponse:
         """GET /faults: what is on, with its hits."""
