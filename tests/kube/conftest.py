@@ -1,4 +1,4 @@
-"""One API server for all tests of this folder."""
+"""One API server for the tests of this folder, and an empty one for those that install the definitions."""
 
 import os
 import shutil
@@ -17,6 +17,18 @@ from tickmesh.kube.generate import rendered
 
 @pytest.fixture(scope="session")
 def api() -> Iterator[ApiServer]:
+    yield from _started()
+
+
+@pytest.fixture
+def empty_api() -> Iterator[ApiServer]:
+    """An API server of its own that has never heard of us; what a test installs goes with it."""
+    if os.environ.get("KUBECONFIG"):
+        pytest.skip("this installs and removes definitions; not in the cluster of KUBECONFIG")
+    yield from _started()
+
+
+def _started() -> Iterator[ApiServer]:
     if not os.environ.get("KUBECONFIG") and assets() is None:
         pytest.skip("no kube-apiserver here: make envtest builds one (needs a Go toolchain)")
     if shutil.which("kubectl") is None:
@@ -27,7 +39,7 @@ def api() -> Iterator[ApiServer]:
 
 @pytest.fixture
 def cluster(api: ApiServer) -> ApiServer:
-    """The API server with the newest definitions; tests before may have removed them."""
+    """The API server with our definitions."""
     crds = [text for path, text in rendered().items() if path.startswith("k8s/crds/")]
     api.apply("\n---\n".join(crds), "--server-side", "--force-conflicts")
     api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
