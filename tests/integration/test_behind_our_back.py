@@ -47,13 +47,14 @@ class Watched:
         assert "error" not in answer, answer
 
     async def take(self, lots: int) -> None:
-        """Have a position of so many lots more."""
+        """Have a position of so many lots more, in as many orders as it takes."""
         wanted = self.lots + lots
-        side = Side.BUY if lots > 0 else Side.SELL
-        await self.rig.until(
-            self.rig.send(self.rig.intent(side=side, urgency=Urgency.IMMEDIATE, qty_lots=abs(lots))), S.FILLED
-        )
-        await self.until(lambda: self.lots == wanted)
+        while missing := wanted - (before := self.lots):
+            side = Side.BUY if missing > 0 else Side.SELL
+            order = self.rig.intent(side=side, urgency=Urgency.IMMEDIATE, qty_lots=abs(missing))
+            ended = await self.rig.until(self.rig.send(order), S.FILLED, S.EXPIRED)
+            now = before + int(side) * ended.cum_lots
+            await self.until(lambda now=now: self.lots == now)
 
     def told(self, kind: str) -> list[Alert]:
         return [a for a in self.alerts if a.kind == kind]
