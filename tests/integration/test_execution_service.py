@@ -263,6 +263,33 @@ async def test_who_was_succeeded_is_refused_also_by_an_execution_that_was_killed
     await rig.settle()
 
 
+async def test_what_the_execution_throttle_shut_stays_shut_over_a_kill_until_a_person_resumes_it(rig: OrderRig) -> None:
+    limits = {"throttle_orders": 3, "throttle_window_s": 3600}
+    await (await rig.bus.kv("limits")).put("default", msgspec.json.encode(limits))
+    await rig.kill("execution")  # so that the limits are in force for certain
+    await rig.ready("execution")
+    async with asyncio.timeout(60):
+        while (await rig.get("execution", "/state"))["halted"] != {"strategy.rig": "HALTED"}:
+            rig.send(rig.intent(behind_ticks=300))
+            await asyncio.sleep(0.05)
+    assert "halted" in (await rig.until(rig.send(rig.intent()), S.REJECTED)).reason
+    assert any(e.strategy == "rig" and e.state is S.SUBMITTED for e in rig.events), "it was the throttle that shut it"
+    other = rig.send(rig.intent(strategy="another", behind_ticks=310))
+    await rig.until(other, S.SUBMITTED)
+    rig.cancel(other)
+    await rig.until(other, S.CANCELED)
+    await rig.kill("execution")
+    await rig.ready("execution")
+    assert (await rig.get("execution", "/state"))["halted"] == {"strategy.rig": "HALTED"}
+    assert "halted" in (await rig.until(rig.send(rig.intent()), S.REJECTED)).reason
+    rig.control("resume", "strategy.rig")
+    async with asyncio.timeout(60):
+        while (await rig.get("execution", "/state"))["halted"]:
+            await asyncio.sleep(0.02)
+    await rig.until(rig.send(rig.intent(behind_ticks=320)), S.SUBMITTED)
+    await rig.settle()
+
+
 async def test_what_somebody_else_does_on_the_account_is_adopted_and_left_alone_by_a_drain(rig: OrderRig) -> None:
     venue = rig.settings.venue
     rest = BinanceUsdmRest(

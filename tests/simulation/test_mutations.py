@@ -6,9 +6,10 @@ Every mutation is a change that somebody could make; most of them are a pain cit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import count, islice
 from typing import Any
 
 import msgspec
@@ -17,13 +18,15 @@ import pytest
 from tickmesh.domain.enums import OrderState
 from tickmesh.engine.effects import ViewEffects
 from tickmesh.engine.intake import IntentDesk
+from tickmesh.execution import machine
 from tickmesh.execution.halt import HaltLatch
 from tickmesh.execution.ledger import OrderLedger
 from tickmesh.execution.machine import OrderMachine
 from tickmesh.risk import checks
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.runtime.simulation.drama import Outcome, play
-from tickmesh.runtime.simulation.plan import Plan, draw
+from tickmesh.runtime.simulation.plan import ORDER, QUERY, Fault, Plan, draw
+from tickmesh.services.epochs import Epochs
 from tickmesh.services.execution import _Desk
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
@@ -154,6 +157,69 @@ def halts_are_forgotten(patch: Patch) -> None:
     patch.setattr(HaltLatch, "apply", apply)
 
 
+def unknown_reserves_nothing(patch: Patch) -> None:
+    """An order whose fate is UNKNOWN gives its exposure back, and its symbol stays open to new risk."""
+    real = ViewEffects.on_step
+
+    def on_step(self: ViewEffects, order: OrderMachine, step: Any) -> None:
+        real(self, order, step)
+        if step.state is OrderState.UNKNOWN:
+            self._view.release(order.client_order_id)
+
+    patch.setattr(ViewEffects, "on_step", on_step)
+    _without(patch, checks.unknown)
+
+
+def a_lost_cancel_is_not_repeated(patch: Patch) -> None:
+    """One request to cancel, whatever became of it."""
+
+    async def cancel(self: OrderPath, order: OrderMachine) -> None:
+        with contextlib.suppress(VenueCallError):
+            await self._cancel_once(order.symbol, order.client_order_id)
+
+    patch.setattr(OrderPath, "_cancel", cancel)
+
+
+def successors_are_not_heeded(patch: Patch) -> None:
+    """The strategy's process that was succeeded is obeyed."""
+    patch.setattr(Epochs, "outdated", lambda self, intent: False)
+
+
+def epochs_are_forgotten(patch: Patch) -> None:
+    """After a restart of execution whoever speaks first is obeyed."""
+    patch.setattr(Epochs, "restore", _nothing)
+
+
+def throttle_never_shuts(patch: Patch) -> None:
+    patch.setattr(PreTrade, "_throttle", lambda self, strategy, view, now_mono_ns: None)
+
+
+def throttle_is_not_latched(patch: Patch) -> None:
+    """What the throttle shut is open again after a restart, and a resume has nothing to lift."""
+    patch.setattr(_Desk, "_on_throttled", lambda self, strategy: None)
+
+
+def partial_fills_outrank_the_end(patch: Patch) -> None:
+    """A swapped transition: what was filled in part and then cancelled counts as open."""
+    real = OrderMachine._derive
+
+    def derive(self: OrderMachine) -> OrderState:
+        partly = 0 < self.cum_lots < self.qty_lots
+        return OrderState.PARTIALLY_FILLED if partly else real(self)
+
+    patch.setattr(OrderMachine, "_derive", derive)
+
+
+def rows_of_the_table_are_swapped(patch: Patch) -> None:
+    """Two rows of the transition table changed places: the venue's answers look like anomalies."""
+    rows = dict(machine.TRANSITIONS)
+    rows[OrderState.PENDING_SUBMIT], rows[OrderState.CANCELED] = (
+        rows[OrderState.CANCELED],
+        rows[OrderState.PENDING_SUBMIT],
+    )
+    patch.setattr(machine, "TRANSITIONS", rows)
+
+
 def unanswered_reserves_nothing(patch: Patch) -> None:
     """Exposure counts only from the venue's answer on: what is on its way, or UNKNOWN, is given back."""
     real = ViewEffects.on_step
@@ -192,25 +258,52 @@ def canceled_takes_no_more_fills(patch: Patch) -> None:
     patch.setattr(OrderLedger, "on_trade", on_trade)
 
 
-MUTATIONS: dict[Callable[[Patch], None], tuple[str, ...]] = {
+UNKNOWN_FOR_LONG = (
+    Fault(0, 5.0, "stream_lost", 12.0, 1.0),
+    Fault(1, 5.0, "temper", 12.0, 1.0, "unknown_503_done", ORDER),
+    Fault(2, 5.0, "temper", 12.0, 1.0, "hang_done", QUERY),
+)
+NOT_FOUND_FOR_LONG = (
+    Fault(0, 5.0, "stream_lost", 12.0, 1.0),
+    Fault(1, 5.0, "temper", 12.0, 0.5, "unknown_503_done", ORDER),
+    Fault(2, 5.0, "temper", 12.0, 1.0, "lag_2013", QUERY),
+)
+KILLED_AND_TOLD_AGAIN = tuple(
+    fault
+    for number, callbacks in enumerate((2, 4, 9, 40))
+    for fault in (
+        Fault(number, 5.0 + 3 * number, "kill_after_send", size=callbacks),
+        Fault(10 + number, 7.5 + 3 * number, "redelivery"),
+    )
+)
+
+MUTATIONS: dict[Callable[[Patch], None], tuple[str | Fault, ...]] = {
     timeout_is_a_rejection: ("hang_done",),
     sent_again_under_another_id: ("hang_lost",),
     intents_are_not_deduplicated: (),
-    old_intents_are_sent: ("kill_after_send", "redelivery"),
+    old_intents_are_sent: KILLED_AND_TOLD_AGAIN,
     no_fence: ("standby", "pause"),
     fills_are_not_deduplicated: (),
     missed_fills_are_not_fetched: ("stream_lost",),
-    one_not_found_is_proof: ("lag_2013",),
+    one_not_found_is_proof: NOT_FOUND_FOR_LONG,
     phantom_cancel_is_believed: ("phantom_2011",),
     halts_are_ignored: ("halt",),
     halts_are_forgotten: ("halt",),
     unanswered_reserves_nothing: ("hang_done",),
+    unknown_reserves_nothing: UNKNOWN_FOR_LONG,
+    a_lost_cancel_is_not_repeated: ("hang_lost",),
+    successors_are_not_heeded: ("succession",),
+    epochs_are_forgotten: ("succession", "kill"),
+    throttle_never_shuts: ("runaway",),
+    throttle_is_not_latched: ("runaway",),
+    partial_fills_outrank_the_end: (),
+    rows_of_the_table_are_swapped: (),
     position_limit_is_not_checked: (),
     nothing_is_reconciled_at_the_start: ("kill",),
     sent_orders_are_not_looked_for: ("kill_after_send",),
     canceled_takes_no_more_fills: ("stream_late",),
 }
-"""Each with what a plan must contain for the safeguard to matter: the search then needs few seeds."""
+"""Each with what a drawn plan must contain for the safeguard to matter, or with the plan: then few seeds suffice."""
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
@@ -222,13 +315,28 @@ def test_a_safeguard_that_is_taken_out_is_missed(mutation: Callable[[Patch], Non
     print(f"{mutation.__name__}: seed {caught.seed} broke {caught.broken}")
 
 
-def first_failure(needs: tuple[str, ...]) -> Outcome | None:
-    """Play up to SEEDS plans that contain all of ``needs``, until a promise breaks."""
-    for plan in islice((p for p in map(draw, range(20_000)) if all(_has(p, need) for need in needs)), SEEDS):
+def first_failure(needs: tuple[str | Fault, ...]) -> Outcome | None:
+    """Play up to SEEDS seeds, of a plan of these faults or of drawn plans that contain them, until a promise breaks."""
+    for plan in islice(_plans(needs), SEEDS):
         outcome = play(plan)
         if outcome.broken:
             return outcome
     return None
+
+
+def _plans(needs: tuple[str | Fault, ...]) -> Iterator[Plan]:
+    faults = tuple(need for need in needs if isinstance(need, Fault))
+    if faults:
+        return (Plan(seed, faults, standby=False) for seed in count())
+    return (plan for plan in map(draw, count()) if all(_has(plan, str(need)) for need in needs))
+
+
+@pytest.mark.parametrize(
+    "faults", [UNKNOWN_FOR_LONG, NOT_FOUND_FOR_LONG, KILLED_AND_TOLD_AGAIN], ids=["unknown", "not found", "killed"]
+)
+def test_with_the_safeguard_in_place_the_same_plans_hold(faults: tuple[Fault, ...]) -> None:
+    outcomes = [play(plan) for plan in islice(_plans(faults), 5)]
+    assert [outcome.detail for outcome in outcomes] == [""] * 5
 
 
 def _has(plan: Plan, need: str) -> bool:

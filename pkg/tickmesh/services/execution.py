@@ -196,6 +196,7 @@ class _Desk:
         )  # fmt: skip
         self.journal.may_write = self._is_writer
         self.path.on_anomaly = self._tell_of
+        self.path.on_throttled = self._on_throttled
         self.path.is_writer = lambda: self._is_writer() and not self._leaving
         self._tasks: list[asyncio.Task[None]] = []
         m = service.metrics
@@ -437,6 +438,12 @@ class _Desk:
                 and (not strategy or subjects.token(order.strategy) == strategy)
             )
         )
+
+    def _on_throttled(self, strategy: str) -> None:
+        """Latch what the execution throttle shut: neither a restart nor a successor reopens it, a person does."""
+        reason = "the execution throttle shut it: too many orders"
+        self.halts.halt(reason, "execution", self.service.clock.wall_ns(), scope=f"strategy.{strategy}")
+        self.alert(Severity.CRITICAL, "throttled", f"{strategy} is halted; {reason}. A person must resume it")
 
     def _watch_stream(self) -> None:
         """New orders are refused while nobody would tell us of their fills."""

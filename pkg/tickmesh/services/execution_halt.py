@@ -92,9 +92,9 @@ class HaltKeeper:
         self.apply(control, message.stream_seq)
         await message.ack()
 
-    def halt(self, reason: str, actor: str, now_ns: int, *, flatten: bool = False) -> None:
-        """Stop this account now, without NATS; ``flatten`` also closes what it holds."""
-        scope = f"account.{self._account}"
+    def halt(self, reason: str, actor: str, now_ns: int, *, scope: str = "", flatten: bool = False) -> None:
+        """Stop ``scope``, else this account, now and without NATS; ``flatten`` also closes what it holds."""
+        scope = scope or f"account.{self._account}"
         arguments = {"flatten": "true"} if flatten else {}
         self.apply(
             Control(verb="halt", scope=scope, reason=reason, actor=actor, publish_ns=now_ns, arguments=arguments)

@@ -76,6 +76,8 @@ class OrderPath:
         self.draining = False
         self.is_writer: Callable[[], bool] = lambda: True
         self.on_anomaly: Callable[[OrderEvent], None] = lambda _: None
+        self.on_throttled: Callable[[str], None] = lambda _: None
+        """Called with a strategy whose order was the last that the execution throttle lets pass."""
         self._anomalies_told = 0
         """The fence, asked before every intent: another process may be the account's writer by now."""
         m = service.metrics
@@ -209,6 +211,8 @@ class OrderPath:
             self._answers[order.client_order_id] = self.spawn(self._await_answer(order, exchange))
         self._validation.record_ns(stamps.validated_mono_ns - received_mono_ns)
         self._in_flight.set(len(self._answers))
+        if intent.strategy in self._view.throttled:
+            self.on_throttled(intent.strategy)
 
     def place_exit(self, approved: ApprovedOrder) -> asyncio.Task[None]:
         """Send an order of the emergency stop; the task ends with the venue's answer. The fence does not hold it up:

@@ -150,6 +150,24 @@ class Faults:
             self._pens.control("halt", fault.detail)
             self._later(fault, lambda: self._pens.control("resume", fault.detail))
 
+    def _f_flatten(self, fault: Fault) -> None:
+        """An emergency stop that also closes what is held; a person resumes later."""
+        if self._stage.server.up:
+            self._pens.control("halt", fault.detail, flatten="true")
+            self._later(fault, lambda: self._pens.control("resume", fault.detail))
+
+    def _f_succession(self, fault: Fault) -> None:
+        if self._stage.server.up:
+            self._pens.succeed(fault.detail, fault.for_s)
+
+    def _f_runaway(self, fault: Fault) -> None:
+        """A strategy runs into the execution throttle; sometimes a person reopens it ``size`` seconds after."""
+        world = self._stage.world
+        self._pens.run_away(fault.detail, world.now_ns + int(fault.for_s * S))
+        if fault.size:
+            scope = f"strategy.{fault.detail}"
+            world.after(fault.for_s + fault.size, lambda: self._pens.control("resume", scope))
+
     def _f_by_hand(self, fault: Fault) -> None:
         """Somebody trades on the same account with the venue's own app."""
         symbol, side = self._stage.world.random.choice(SYMBOLS), self._stage.world.random.choice((Side.BUY, Side.SELL))

@@ -36,6 +36,7 @@ class Line:
     data: bytes
     seq: int
     time_ns: int
+    by: Process | None = None
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class NatsServer:
 
     # Streams.
 
-    def publish(self, subject: str, data: bytes, message_id: str = "") -> int:
+    def publish(self, subject: str, data: bytes, message_id: str = "", by: Process | None = None) -> int:
         """Capture and fan out; returns the stream sequence, 0 when no stream captures the subject."""
         seen = self._message_ids.get(message_id) if message_id else None
         if seen is not None and self.world.now_ns - seen[1] < _DUPLICATE_WINDOW_NS:
@@ -83,7 +84,7 @@ class NatsServer:
             if any(matches(p, subject) for p in patterns):
                 lines = self.streams[stream]
                 seq = self._last_seq[stream] = self._last_seq[stream] + 1
-                line = Line(subject, data, seq, self.world.now_ns)
+                line = Line(subject, data, seq, self.world.now_ns, by)
                 lines.append(line)
                 if stream == "MD" and len(lines) > 400:
                     del lines[:200]
@@ -207,6 +208,8 @@ class SimBus:
         self.cut = False
         """Nothing passes in either direction; neither side is told."""
         self.heard: Callable[[str, bytes], None] = lambda _subject, _data: None
+        self.first_read_ns: dict[str, int] = {}
+        """When this process read a stream back for the first time."""
         self._last_up_ns = 0
         self._last_down_ns = 0
         self._buffer: list[tuple[bool, Callable[[], None]]] = []
@@ -302,7 +305,9 @@ class SimBus:
         self, subject: str, payload: bytes, *, message_id: str, headers: Mapping[str, str] | None = None,
         timeout_s: float = 2.0,
     ) -> int:  # fmt: skip
-        return await self._ask(lambda: self.server.publish(subject, payload, message_id), timeout_s, subject)
+        return await self._ask(
+            lambda: self.server.publish(subject, payload, message_id, self.process), timeout_s, subject
+        )
 
     async def _ask(self, work: Callable[[], _T], timeout_s: float, what: str) -> _T:
         """A request: lost on the way there or on the way back, it times out and may have been carried out."""
@@ -367,12 +372,16 @@ class SimBus:
     async def replay(
         self, stream: str, *, filter_subject: str = ">", start_seq: int = 1, newest: int = 0
     ) -> AsyncIterator[tuple[str, bytes, int]]:
-        lines = await self._ask(lambda: list(self.server.streams[stream]), 5.0, f"reading {stream}")
+        lines = await self._ask(lambda: self._read(stream), 5.0, f"reading {stream}")
         for number, line in enumerate(lines):
             if line.seq >= start_seq and matches(filter_subject, line.subject):
                 if number % 64 == 63:
                     await asyncio.sleep(0)
                 yield line.subject, line.data, line.seq
+
+    def _read(self, stream: str) -> list[Line]:
+        self.first_read_ns.setdefault(stream, self.world.now_ns)
+        return list(self.server.streams[stream])
 
     async def last(self, stream: str, subject: str) -> bytes | None:
         lines = await self._ask(lambda: list(self.server.streams[stream]), 5.0, f"reading {stream}")

@@ -5,13 +5,16 @@ In: chance. Out: market data, intents and commands on the bus, trades at the ven
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import Any
+
+import msgspec
 
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import IntentAction, Side, TimeInForce, Urgency
 from tickmesh.domain.messages import BookUpdate, Control, MarkPrice, OrderIntent, encode
-from tickmesh.runtime.simulation.stage import GIVE_UP_NS, HEALED_NS, SYMBOLS, VENUE, Stage
+from tickmesh.runtime.simulation.stage import GIVE_UP_NS, HEALED_NS, STRATEGIES, SYMBOLS, VENUE, Stage
 from tickmesh.runtime.simulation.venue import ACCOUNT
 from tickmesh.runtime.simulation.world import EPOCH_NS, S
 
@@ -22,8 +25,11 @@ class Pens:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._random = Random(f"pens {stage.plan.seed}")
+        self._ghosts = Random(f"ghosts {stage.plan.seed}")
         self._intents = 0
         self._updates = 0
+        self._epochs = dict.fromkeys(STRATEGIES, 1)
+        self._ghost_until_ns: dict[str, int] = {}
 
     def begin(self) -> None:
         """Feed until the end, write until everything is whole."""
@@ -68,6 +74,7 @@ class Pens:
             intent = self.intent(action=IntentAction.CANCEL, target_client_order_id=target,
                                   symbol=self._stage.watch.intents[target].symbol)  # fmt: skip
             self.write(intent)
+            self._stage.watch.on_cancel(target)
         elif roll < 0.95:
             self.write(self.intent(action=IntentAction.CANCEL_ALL, symbol="", strategy="s1"))
         elif self._stage.watch.intents:
@@ -94,21 +101,53 @@ class Pens:
         return intent
 
     def intent(self, **fields: Any) -> OrderIntent:
+        """An intent with what the caller leaves open drawn."""
+        fields.setdefault("strategy", self._random.choice(STRATEGIES))
+        fields.setdefault("ttl_ns", self._random.choice((S // 4, 2 * S)))
+        return self._numbered(**fields)
+
+    def _numbered(self, *, strategy: str, **fields: Any) -> OrderIntent:
         self._intents += 1
-        fields.setdefault("strategy", self._random.choice(("s1", "s2")))
+        epoch = self._epochs[strategy]
+        if self._stage.world.now_ns < self._ghost_until_ns.get(strategy, 0) and self._ghosts.random() < 0.4:
+            epoch -= 1
         return OrderIntent(
-            intent_id=f"i{self._intents}", account=ACCOUNT, venue=VENUE, ttl_ns=self._random.choice((S // 4, 2 * S)),
+            intent_id=f"i{self._intents}", account=ACCOUNT, venue=VENUE, strategy=strategy, epoch=epoch,
             publish_ns=EPOCH_NS + self._stage.world.now_ns, **fields,
         )  # fmt: skip
+
+    def succeed(self, strategy: str, for_s: float) -> None:
+        """Another process runs the strategy from now on; the former one has not noticed and writes on."""
+        self._epochs[strategy] += 1
+        epoch = self._epochs[strategy]
+        picture = msgspec.json.encode({"name": strategy, "epoch": epoch})
+        self._stage.server.put("checkpoints", f"strategy.{strategy}", picture)
+        self._stage.watch.on_succession(strategy, epoch)
+        self._ghost_until_ns[strategy] = self._stage.world.now_ns + int(for_s * S)
+
+    def run_away(self, strategy: str, until_ns: int) -> None:
+        """A strategy in a loop: orders that end at once, far more of them than it should write."""
+        if self._stage.world.now_ns >= until_ns:
+            return
+        symbol, side = self._ghosts.choice(SYMBOLS), self._ghosts.choice((Side.BUY, Side.SELL))
+        order = self._numbered(
+            strategy=strategy, symbol=symbol, side=side, price_ticks=self._stage.venue.middle[symbol] - side * 40,
+            qty_lots=1, urgency=Urgency.IMMEDIATE, time_in_force=TimeInForce.IOC, ttl_ns=S,
+        )  # fmt: skip
+        self._stage.watch.expect(order)
+        self.write(order)
+        self._stage.world.after(0.03, partial(self.run_away, strategy, until_ns))
 
     def write(self, intent: OrderIntent) -> None:
         """Publish; the strategy's own connection is good while the server is up, else it waits and repeats."""
         if self._stage.server.up:
             self._stage.server.publish(subjects.intent(ACCOUNT), encode(intent))
 
-    def control(self, verb: str, scope: str) -> None:
+    def control(self, verb: str, scope: str, **arguments: str) -> None:
+        """A person commands."""
         control = Control(
-            verb=verb, scope=scope, reason="drama", actor="seed", publish_ns=EPOCH_NS + self._stage.world.now_ns
-        )
+            verb=verb, scope=scope, reason="drama", actor="seed", publish_ns=EPOCH_NS + self._stage.world.now_ns,
+            arguments=arguments,
+        )  # fmt: skip
         self._stage.world.note(f"control {verb} {scope}")
         self._stage.server.publish(subjects.control(verb, scope), encode(control))

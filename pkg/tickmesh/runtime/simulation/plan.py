@@ -11,18 +11,18 @@ from random import Random
 FAULTS_END_S = 24.0
 """Faults begin before, and every one of them is over, 4 s after this moment of the run."""
 
-_ORDER = ("POST /fapi/v1/order",)
+ORDER = ("POST /fapi/v1/order",)
 _CANCEL = ("DELETE /fapi/v1/order",)
-_QUERY = ("GET /fapi/v1/order", "GET /fapi/v1/openOrders", "GET /fapi/v1/allOrders", "GET /fapi/v1/userTrades")
+QUERY = ("GET /fapi/v1/order", "GET /fapi/v1/openOrders", "GET /fapi/v1/allOrders", "GET /fapi/v1/userTrades")
 _ANY = ("",)
 _TEMPERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("hang_lost", _ORDER), ("hang_done", _ORDER), ("reset_lost", _ORDER), ("reset_done", _ORDER),
-    ("unknown_503_lost", _ORDER), ("unknown_503_done", _ORDER), ("unavailable_503", _ORDER),
-    ("unexpected_1006_lost", _ORDER), ("timeout_1007_lost", _ORDER), ("timeout_1007_done", _ORDER),
-    ("gateway_502_lost", _ORDER), ("garbage_done", _ORDER), ("orders_1015", _ORDER), ("overloaded_1008", _ORDER),
+    ("hang_lost", ORDER), ("hang_done", ORDER), ("reset_lost", ORDER), ("reset_done", ORDER),
+    ("unknown_503_lost", ORDER), ("unknown_503_done", ORDER), ("unavailable_503", ORDER),
+    ("unexpected_1006_lost", ORDER), ("timeout_1007_lost", ORDER), ("timeout_1007_done", ORDER),
+    ("gateway_502_lost", ORDER), ("garbage_done", ORDER), ("orders_1015", ORDER), ("overloaded_1008", ORDER),
     ("hang_done", _CANCEL), ("reset_done", _CANCEL), ("hang_lost", _CANCEL), ("phantom_2011", _CANCEL),
     ("unknown_503_done", _CANCEL), ("garbage_done", _CANCEL),
-    ("lag_2013", _QUERY), ("hang_done", _QUERY), ("reset_done", _QUERY), ("unavailable_503", _QUERY),
+    ("lag_2013", QUERY), ("hang_done", QUERY), ("reset_done", QUERY), ("unavailable_503", QUERY),
     ("limited_429", _ANY), ("banned_418", _ANY), ("hang_done", _ANY), ("reset_lost", _ANY),
 )  # fmt: skip
 
@@ -80,15 +80,33 @@ def draw(seed: int) -> Plan:
     faults = []
     for number in range(random.choice((1, 2, 3, 5, 8, 12, 18))):
         faults.append(_draw_one(random, number, random.choice(some)))
-    faults += _lags(seed, faults)
+    faults += _lags(seed, faults) + _more(seed)
     return Plan(seed, tuple(sorted(faults, key=lambda f: f.at_s)), standby)
 
 
 def _lags(seed: int, faults: list[Fault]) -> list[Fault]:
     """A venue that loses answers often looks orders up in a copy that lags: one is not found though it is there."""
     random = Random(f"lag {seed}")
-    lost = [f for f in faults if f.detail.endswith("_done") and f.paths == _ORDER and random.random() < 0.5]
-    return [Fault(f.number + 100, f.at_s, "temper", f.for_s + 2.0, 1.0, "lag_2013", _QUERY) for f in lost]
+    lost = [f for f in faults if f.detail.endswith("_done") and f.paths == ORDER and random.random() < 0.5]
+    return [Fault(f.number + 100, f.at_s, "temper", f.for_s + 2.0, 1.0, "lag_2013", QUERY) for f in lost]
+
+
+def _more(seed: int) -> list[Fault]:
+    """Kinds that were added later draw from a chance of their own: older ones stay where they were."""
+    random = Random(f"more {seed}")
+    faults = []
+    for _ in range(random.choice((0, 0, 0, 0, 1, 1, 2))):
+        faults.append(("succession", random.uniform(3.0, 10.0), 0.0, random.choice(("s1", "s2"))))
+    if random.random() < 0.15:
+        scope = random.choice(("all", "account.main", "symbol.BTCUSDT"))
+        faults.append(("flatten", random.uniform(1.0, 8.0), 0.0, scope))
+    if random.random() < 0.15:
+        faults.append(("runaway", random.uniform(3.0, 6.0), random.choice((0.0, 2.0)), random.choice(("s1", "s2"))))
+    starts_s = [random.uniform(4.0, FAULTS_END_S - 4.0) for _ in faults]
+    return [
+        Fault(200 + number, at_s, kind, for_s, size, detail)
+        for number, (at_s, (kind, for_s, size, detail)) in enumerate(zip(starts_s, faults, strict=True))
+    ]
 
 
 def _draw_one(random: Random, number: int, kind: str) -> Fault:

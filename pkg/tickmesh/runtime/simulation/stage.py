@@ -32,7 +32,9 @@ from tickmesh.venues.simvenue.server.listing import instruments_for
 
 VENUE = "binance"
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
+STRATEGIES = ("s1", "s2")
 LIMIT_LOTS = 12
+THROTTLE_ORDERS = 60
 START_NS = 1000 * S
 HEALED_NS = START_NS + int((FAULTS_END_S + 5.0) * S)
 """When everything is whole again."""
@@ -100,7 +102,7 @@ class Stage:
         self.venue = SimVenue(
             self.world, self.instruments, (venue.api_key.get_secret_value(), venue.api_secret.get_secret_value())
         )
-        self.watch = Watch(self.world, self.server, self.venue, dict.fromkeys(SYMBOLS, LIMIT_LOTS))
+        self.watch = Watch(self.world, self.server, self.venue, dict.fromkeys(SYMBOLS, LIMIT_LOTS), THROTTLE_ORDERS)
         self.machines = {
             name: Machine(self.world, name) for name in (("first", "second") if plan.standby else ("first",))
         }
@@ -115,7 +117,8 @@ class Stage:
         for symbol, instrument in self.instruments.items():
             self.server.put("config", instrument_key(VENUE, symbol), msgspec.json.encode(instrument))
         lots = {s: {"max_position_qty": str(i.qty(LIMIT_LOTS))} for s, i in self.instruments.items()}
-        limits = {"symbols": lots, "max_messages_per_s": 1000, "max_identical_open": 50, "mark_collar_bps": 2000}
+        limits = {"symbols": lots, "max_messages_per_s": 1000, "max_identical_open": 50, "mark_collar_bps": 2000,
+                  "throttle_orders": THROTTLE_ORDERS, "throttle_window_s": 10}  # fmt: skip
         self.server.put("limits", "default", msgspec.json.encode(limits))
 
     def start(self, name: str) -> None:

@@ -29,6 +29,7 @@ from tickmesh.venues.simvenue.server.trading import Trading
 from tickmesh.venues.simvenue.server.user_streams import UserStreams
 
 ACCOUNT = "main"
+DEPOSIT = Decimal(100_000)
 _UNKNOWN = "Unknown error, please check your request or try again later."
 
 
@@ -98,7 +99,7 @@ class SimVenue:
         self.faults_hit: dict[str, int] = {}
         self._seen_orders = 0
         self._flow: dict[str, list[int]] = {symbol: [] for symbol in instruments}
-        self.exchange.add_account(ACCOUNT, Decimal(100_000), self.clock.now_ms())
+        self.exchange.add_account(ACCOUNT, DEPOSIT, self.clock.now_ms())
         self.middle = {symbol: 900_000 * (1 + 6 * n) for n, symbol in enumerate(instruments)}
         for symbol in instruments:
             self.quote(symbol)
@@ -165,6 +166,11 @@ class SimVenue:
         names = {o.order_id: o.client_order_id for o in self.orders()}
         fills = [{**self.bodies.user_trade(t), "clientOrderId": names.get(t.order_id, "")} for t in self.trades()]
         return {"orders": [self.bodies.order(o) for o in self.orders()], "fills": fills}
+
+    @property
+    def cash(self) -> Decimal:
+        """The wallet: what was deposited, realized and paid in fees."""
+        return self.exchange.balances(ACCOUNT).wallet
 
     def position_lots(self, symbol: str) -> int:
         return sum(v.lots for v in self.exchange.position_risk(ACCOUNT, symbol))
