@@ -72,7 +72,8 @@ class Feed:
         self._foreign = metrics.counter("other_symbols_total", "frames of symbols that we did not ask for")
         self._queue_gauge = metrics.gauge("queue_frames", "frames that wait to be handled")
         self._stale_gauge = metrics.gauge("books_stale", "books that are not right now")
-        self._queue: deque[tuple[bytes, int]] = deque()
+        self._queue: deque[tuple[list[bytes], int]] = deque()
+        self._queued = 0
         self._batch, self._queue_frames = self._keys.batch_frames, self._keys.queue_frames
         self._scheduled = False
         self._malformed_kinds: set[str] = set()
@@ -151,13 +152,13 @@ class Feed:
         self._connects.inc()
         self._intake.on_connected()
 
-    def on_frame(self, frame: bytes, mono_ns: int, last: bool) -> bool:
-        """Queue a frame, and handle what is queued at the end of what the socket had; False when there is too much."""
-        queue = self._queue
-        queue.append((frame, mono_ns))
-        if last and not self._scheduled:
+    def on_frames(self, frames: list[bytes], mono_ns: int) -> bool:
+        """Handle what a read of the socket brought, or queue it behind what is queued; False when there is too much."""
+        self._queue.append((frames, mono_ns))
+        self._queued += len(frames)
+        if not self._scheduled:
             self._work()
-        if len(queue) >= self._queue_frames:
+        if self._queued >= self._queue_frames:
             self._paused.value += 1
             return False
         return True
@@ -170,29 +171,36 @@ class Feed:
 
     def _work(self) -> None:
         """Handle a batch of frames in order of arrival, publish, and come back for the rest after everybody else."""
-        queue, take, bus = self._queue, self._intake.on_frame, self._bus
+        queue, bus, left = self._queue, self._bus, self._batch
         self._scheduled = False
         if bus is not None:
             bus.hold()
+        self._outlet.begin()
         try:
-            for _ in range(min(len(queue), self._batch)):
-                frame, mono_ns = queue.popleft()
-                take(frame, mono_ns)
+            while queue and left > 0:
+                frames, mono_ns = queue.popleft()
+                if len(frames) > left:
+                    queue.appendleft((frames[left:], mono_ns))
+                    frames = frames[:left]
+                left -= len(frames)
+                self._queued -= len(frames)
+                self._intake.on_frames(frames, mono_ns)
             self._outlet.flush()
         finally:
+            self._outlet.end()
             if bus is not None:
                 bus.release()
         if queue:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._work)
         connection = self._connection
-        if connection is not None and connection.current.paused and len(queue) < self._queue_frames // 2:
+        if connection is not None and connection.current.paused and self._queued < self._queue_frames // 2:
             connection.current.resume()
 
     def _work_off(self) -> None:
-        queue, take = self._queue, self._intake.on_frame
+        queue, self._queued = self._queue, 0
         while queue:
-            take(*queue.popleft())
+            self._intake.on_frames(*queue.popleft())
 
     # -- the intake's side ------------------------------------------------------------------------------
 
@@ -271,7 +279,7 @@ class Feed:
         self._events.value = intake.events
         self._missing.value, self._late.value = intake.missing_trades, intake.late_trades
         self._duplicates.value, self._foreign.value = intake.duplicate_trades, intake.other_symbols
-        self._queue_gauge.set(len(self._queue))
+        self._queue_gauge.set(self._queued)
 
     async def _drain(self) -> None:
         """Hand over what is left, for a bounded time; a feed that stands by has nothing to say."""

@@ -121,11 +121,11 @@ class FeedConnection:
         self.current = fresh
         if broken:
             self._receiver.on_connected()
-        for number, (frame, mono_ns) in enumerate(overlap.frames, 1):
-            self._receiver.on_frame(frame, mono_ns, number == len(overlap.frames))
+        for frames, mono_ns in overlap.reads:
+            self._receiver.on_frames(frames, mono_ns)
         fresh.resume()
         self._rollovers.inc()
-        log.info("a new connection took over after an overlap of %d frames", len(overlap.frames))
+        log.info("a new connection took over after an overlap of %d frames", overlap.count)
 
     def _new(self, receiver: Receiver) -> MarketSession:
         keys = self._keys
@@ -150,7 +150,7 @@ class _Muted:
 
     def on_connected(self) -> None: ...
 
-    def on_frame(self, frame: bytes, mono_ns: int, last: bool) -> bool:
+    def on_frames(self, frames: list[bytes], mono_ns: int) -> bool:
         return True
 
     def on_disconnected(self, reason: str) -> None: ...

@@ -52,6 +52,7 @@ class Outlet:
         self.permitted: Callable[[], bool] = lambda: True
         """The fence: whether it is us who publish at this moment."""
         self._held_marks: dict[str, bytes] = {}
+        self._taking: bool | None = None
         self._dirty: list[Market] = []
         self._owed: dict[str, Market] = {}
         self._dropped_unreported = 0
@@ -90,6 +91,17 @@ class Outlet:
             self._to_ring(subject, payload)
         if not self._to_bus(subject, payload):
             self._held_marks[subject] = payload
+
+    def begin(self) -> None:
+        """A batch begins: whether the bus takes something, and from us, is asked once for all of it.
+
+        Its messages leave together when it ends (``NatsBus.release``), so asking for each would say no more.
+        """
+        self._taking = self._takes()
+
+    def end(self) -> None:
+        """The batch is over."""
+        self._taking = None
 
     def dirty(self, market: Market) -> None:
         """Its book is to be published with the next ``flush``."""
@@ -215,6 +227,8 @@ class Outlet:
         return subject
 
     def _takes(self) -> bool:
+        if self._taking is not None:
+            return self._taking
         bus = self._bus
         return bus.connected and bus.backlog_bytes < _BUS_BACKLOG_BYTES and self.permitted()
 
@@ -224,6 +238,8 @@ class Outlet:
         try:
             self._bus.publish(subject, payload)
         except DependencyError:
+            if self._taking:
+                self._taking = False
             return False  # closed or full: the caller keeps it
         return True
 

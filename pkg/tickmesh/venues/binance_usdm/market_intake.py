@@ -8,7 +8,7 @@ frame that was skipped is a hole that the next one's ``pu`` shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
@@ -125,41 +125,43 @@ class MarketIntake:
         self.markets[market.symbol] = market
         self._numbered[number:] = [market, *self._numbered[number + 1 :]]
 
-    def on_frame(self, frame: bytes, mono_ns: int) -> None:
-        """Take one frame that arrived at ``mono_ns``."""
-        hot = self._hot
-        market: Market | None = None
-        try:
-            outcome = hot.on_frame(frame)
-            if outcome == OTHER:
-                market = self._rest(frame, mono_ns)
-                if market is None:
-                    return
-            else:
-                market = self._numbered[hot.last]
-                self._taken(outcome, market, mono_ns)
-        except (MalformedFrameError, OffGridError, NotFiniteError) as error:
-            self._sink.on_malformed(error, frame)
-            return
-        except Exception as error:
-            # A mistake of ours with this one frame must not end the market data of every symbol. It is reported
-            # like a malformed frame, and the book that it may have left half changed is begun again.
-            self._sink.on_malformed(error, frame)
-            if market is None and hot.last >= 0:
-                market = self._numbered[hot.last]
-            if market is not None:
-                self.restart(market, mono_ns)
-            return
-        self.events += 1
-        market.seen_mono_ns = mono_ns
+    def on_frames(self, frames: Iterable[bytes], mono_ns: int) -> None:
+        """Take frames that arrived at ``mono_ns``, in their order."""
+        hot, numbered = self._hot, self._numbered
+        take = hot.on_frame
+        for frame in frames:
+            try:
+                outcome = take(frame)
+                if outcome == OTHER:
+                    other = self._rest(frame, mono_ns)
+                    if other is None:
+                        continue
+                    market = other
+                else:
+                    market = numbered[hot.last]
+                    if outcome != TOP:
+                        self._taken(outcome, market, mono_ns)
+                    elif not market.dirty:
+                        self._changed(market, mono_ns)
+            except (MalformedFrameError, OffGridError, NotFiniteError) as error:
+                self._sink.on_malformed(error, frame)
+                continue
+            except Exception as error:
+                # A mistake of ours with this one frame must not end the market data of every symbol. It is reported
+                # like a malformed frame, and the book that it may have left half changed is begun again.
+                self._sink.on_malformed(error, frame)
+                if hot.last >= 0:
+                    self.restart(numbered[hot.last], mono_ns)
+                continue
+            self.events += 1
+            market.seen_mono_ns = mono_ns
 
     def _taken(self, outcome: int, market: Market, mono_ns: int) -> None:
         if outcome == TRADE:
             if self._accept(market, market.replica.trade_id):
                 self._sink.on_trade(market, mono_ns)
-        elif outcome in (TOP, APPLIED):
-            if outcome == APPLIED:
-                market.depth_mono_ns = mono_ns
+        elif outcome == APPLIED:
+            market.depth_mono_ns = mono_ns
             if not market.dirty:
                 self._changed(market, mono_ns)
         elif outcome == GAP:

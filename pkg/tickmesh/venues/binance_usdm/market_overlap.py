@@ -7,8 +7,6 @@ continuation. It is bounded: when full it asks to stop reading. It decides nothi
 
 from __future__ import annotations
 
-from collections import deque
-
 from tickmesh.domain.errors import MalformedFrameError
 from tickmesh.venues.binance_usdm.codec_market import DepthFrame, parse_frame
 from tickmesh.venues.binance_usdm.market_intake import MarketIntake
@@ -21,22 +19,26 @@ class Overlap:
         self._intake = intake
         self._max_frames = max_frames
         self._first: dict[str, int] = {}
-        self.frames: deque[tuple[bytes, int]] = deque()
+        self.reads: list[tuple[list[bytes], int]] = []
+        self.count = 0
         self.connected = False
 
     def on_connected(self) -> None:
         self.connected = True
 
-    def on_frame(self, frame: bytes, mono_ns: int, last: bool) -> bool:
-        self.frames.append((frame, mono_ns))
-        if len(self._first) < len(self._intake.markets):
-            self._look(frame)
-        return len(self.frames) < self._max_frames
+    def on_frames(self, frames: list[bytes], mono_ns: int) -> bool:
+        self.reads.append((frames, mono_ns))
+        self.count += len(frames)
+        for frame in frames:
+            if len(self._first) < len(self._intake.markets):
+                self._look(frame)
+        return not self.full
 
     def on_disconnected(self, reason: str) -> None:
         """What it held is no beginning any more."""
         self.connected = False
-        self.frames.clear()
+        self.reads.clear()
+        self.count = 0
         self._first.clear()
 
     @property
@@ -50,7 +52,7 @@ class Overlap:
 
     @property
     def full(self) -> bool:
-        return len(self.frames) >= self._max_frames
+        return self.count >= self._max_frames
 
     def _look(self, frame: bytes) -> None:
         try:

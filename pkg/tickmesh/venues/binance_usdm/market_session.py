@@ -1,6 +1,7 @@
 """MarketSession: one WebSocket to the venue's combined market stream, for ever.
 
-In: stream names. Out: frames in order of arrival, each stamped with CLOCK_MONOTONIC in the socket's callback.
+In: stream names. Out: frames in order of arrival, those of one read of the socket together, stamped with
+CLOCK_MONOTONIC when the first of them is handed out (decision 0176).
 It reconnects, waits with backoff and jitter, pings a silent connection, and stops reading when its user is
 behind (TCP then slows the venue down). It does not look into frames and never drops one.
 """
@@ -26,7 +27,7 @@ _LOOK_S = 0.25
 """How often the circuit breaker is looked at."""
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 _TEXT, _CONTINUATION, _BINARY, _CLOSE = WSMsgType.TEXT, WSMsgType.CONTINUATION, WSMsgType.BINARY, WSMsgType.CLOSE
-_PONG = WSMsgType.PONG
+_PING, _PONG = WSMsgType.PING, WSMsgType.PONG
 
 
 class Receiver(Protocol):
@@ -34,15 +35,15 @@ class Receiver(Protocol):
 
     def on_connected(self) -> None: ...
 
-    def on_frame(self, frame: bytes, mono_ns: int, last: bool) -> bool:
-        """Take a frame; ``last`` marks the end of what the socket had. False asks to stop reading."""
+    def on_frames(self, frames: list[bytes], mono_ns: int) -> bool:
+        """Take what one read of the socket brought. False asks to stop reading."""
         ...
 
     def on_disconnected(self, reason: str) -> None: ...
 
 
 class MarketSession:
-    """Runs until cancelled. ``resume`` continues reading after ``on_frame`` had said False."""
+    """Runs until cancelled. ``resume`` continues reading after ``on_frames`` had said False."""
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class MarketSession:
         """From now on frames go to ``receiver``."""
         self._receiver = receiver
         if self._listener is not None:
-            self._listener.take = receiver.on_frame
+            self._listener.take = receiver.on_frames
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -141,6 +142,7 @@ class MarketSession:
                 lambda: listener,
                 self._url + path,
                 enable_auto_ping=True,
+                enable_auto_pong=False,  # a ping may be the last frame of a read, and the listener must see the last
                 auto_ping_idle_timeout=self._ping_interval_s,
                 auto_ping_reply_timeout=self._ping_timeout_s,
                 auto_ping_strategy=WSAutoPingStrategy.PING_WHEN_IDLE,
@@ -161,6 +163,7 @@ class MarketSession:
             self._transport = None
             self._listener = None
             self.paused = False
+            listener.deliver()  # a read that ended in a breach of the protocol has no last frame
             self._receiver.on_disconnected(listener.reason)
         return listener.reason
 
@@ -207,7 +210,9 @@ class _Listener(WSListener):
 
     def __init__(self, session: MarketSession, receiver: Receiver) -> None:
         self._session = session
-        self.take = receiver.on_frame
+        self.take = receiver.on_frames
+        self._frames: list[bytes] = []
+        self._arrived_ns = 0
         self._parts: list[bytes] = []
         self._parts_bytes = 0
         self.reason = "the connection was lost"
@@ -217,13 +222,33 @@ class _Listener(WSListener):
         self._session.attach(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        mono_ns = self.heard_ns = time.monotonic_ns()
-        kind = frame.msg_type
-        if kind == _TEXT and frame.fin:
-            if not self.take(frame.get_payload_as_bytes(), mono_ns, frame.last_in_buffer):
+        if frame.msg_type is _TEXT and frame.fin:
+            self._keep(frame.get_payload_as_bytes())
+        else:
+            self._other(transport, frame)
+        if frame.last_in_buffer:
+            self.deliver()
+
+    def deliver(self) -> None:
+        """Hand out what came so far."""
+        frames = self._frames
+        if frames:
+            self._frames, self.heard_ns = [], self._arrived_ns
+            if not self.take(frames, self._arrived_ns):
                 self._session.pause()
-        elif kind in (_TEXT, _BINARY, _CONTINUATION):
-            self._on_part(transport, frame, mono_ns)
+
+    def _keep(self, whole: bytes) -> None:
+        if not self._frames:
+            self._arrived_ns = time.monotonic_ns()
+        self._frames.append(whole)
+
+    def _other(self, transport: WSTransport, frame: WSFrame) -> None:
+        self.heard_ns = time.monotonic_ns()
+        kind = frame.msg_type
+        if kind in (_TEXT, _BINARY, _CONTINUATION):
+            self._on_part(transport, frame)
+        elif kind == _PING:
+            transport.send_pong(frame.get_payload_as_bytes())
         elif kind == _CLOSE:
             self.reason = f"the venue closed the connection (code {int(frame.get_close_code().value)})"
             transport.disconnect()
@@ -233,9 +258,11 @@ class _Listener(WSListener):
         if frame.msg_type != _PONG:
             return False
         self.heard_ns = time.monotonic_ns()
+        if frame.last_in_buffer:
+            self.deliver()
         return True
 
-    def _on_part(self, transport: WSTransport, frame: WSFrame, mono_ns: int) -> None:
+    def _on_part(self, transport: WSTransport, frame: WSFrame) -> None:
         part = frame.get_payload_as_bytes()
         self._parts.append(part)
         self._parts_bytes += len(part)
@@ -244,11 +271,9 @@ class _Listener(WSListener):
             transport.send_close(WSCloseCode.MESSAGE_TOO_BIG)
             transport.disconnect()
         elif frame.fin:
-            whole = b"".join(self._parts)
+            self._keep(b"".join(self._parts))
             self._parts.clear()
             self._parts_bytes = 0
-            if not self.take(whole, mono_ns, frame.last_in_buffer):
-                self._session.pause()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         pass  # run() sees it in wait_disconnected
