@@ -152,11 +152,12 @@ class Rehearsal:
         frames = self._prepare()
         mono_ns = self._clock.mono_ns()
         self._bus.hold()
+        self._publishes.begin()
         try:
-            for frame in frames:
-                self._intake.on_frame(frame, mono_ns)
+            self._intake.on_frames(frames, mono_ns)
             self._publishes.flush()
         finally:
+            self._publishes.end()
             self._bus.release()
         self._line.heard()
         return self._http.answer()
