@@ -139,8 +139,34 @@ async def test_an_answer_of_the_wrong_shape_makes_unknown_and_the_truth_is_asked
         client_id = rig.send(rig.intent(behind_ticks=300))
         unknown = await rig.until(client_id, S.UNKNOWN, S.SUBMITTED)
         first = next(e for e in rig.events if e.client_order_id == client_id and e.state is S.UNKNOWN)
-        assert first.reason and unknown
+        assert str(shape["msg"]) in first.reason and unknown
         await rig.until(client_id, S.SUBMITTED)
         assert [a for a in rig.alerts if a.kind == "order-unknown" and client_id in a.text]
         rig.cancel(client_id)
         await rig.until(client_id, S.CANCELED)
+
+
+@pytest.mark.parametrize("rig", [0.5], indirect=True)
+async def test_a_list_of_the_wrong_shape_is_recorded_and_told_and_positions_stay(rig: OddRig) -> None:
+    await rig.until(rig.send(rig.intent(urgency=Urgency.IMMEDIATE)), S.FILLED, S.EXPIRED)
+    await rig.settle()
+    before, seen, told = await rig.picture(), len(rig.events), len(rig.alerts)
+    for path in ("/fapi/v3/positionRisk", "/fapi/v1/openOrders"):
+        what = {
+            "kind": "error",
+            "count": 1,
+            "method": "GET",
+            "path": path,
+            "status": 200,
+            "code": 7,
+            "msg": f"odd {path}",
+        }
+        assert "id" in await rig.post("simvenue", "/faults", what)
+        async with asyncio.timeout(30):
+            while not any(e.anomaly and f"odd {path}" in e.reason for e in rig.events[seen:]) or not any(
+                a.kind == "anomaly" and f"odd {path}" in a.text for a in rig.alerts[told:]
+            ):
+                await asyncio.sleep(0.01)
+    assert await rig.picture() == before
+    await rig.until(rig.send(rig.intent(behind_ticks=200)), S.SUBMITTED)
+    await rig.settle()

@@ -43,6 +43,7 @@ async def states_of(rig: OrderRig, client_id: str) -> list[OrderState]:
 
 
 async def test_accepted_but_never_answered_is_unknown_then_found_and_is_one_order(lone: OrderRig) -> None:
+    """hummingbot#493, #601: a timeout was taken for a failure, and the order was placed once more."""
     await fault(lone, **DEAF)
     await fault(lone, kind="accept_then_timeout", count=1, timeout_s=30.0, **ORDER)
     client_id = lone.send(lone.intent(behind_ticks=300))
@@ -82,6 +83,7 @@ async def test_a_request_that_never_arrived_is_called_absent_only_after_spaced_q
 async def test_what_an_error_answer_means_for_the_order(
     lone: OrderRig, body: dict[str, object], processed: bool, way: list[OrderState]
 ) -> None:
+    """nautilus_trader#4152, #4215: an answer that proves nothing became a reject of a live order."""
     await fault(lone, **DEAF)
     await fault(lone, kind="error", count=1, processed=processed, **body, **ORDER)
     client_id = lone.send(lone.intent(behind_ticks=300))
@@ -103,6 +105,7 @@ async def test_being_too_fast_stops_orders_for_as_long_as_the_venue_says(rig: Or
 
 
 async def test_fills_that_the_stream_never_told_are_fetched_once_each(rig: OrderRig) -> None:
+    """ccxt#22719, Lean.IB#249: fills were missed while the stream was away."""
     await fault(rig, **DEAF)
     for more in range(4):  # of different sizes: three identical orders may be open, their fills unheard of
         intent = rig.intent(urgency=Urgency.IMMEDIATE, qty_lots=3 + more)

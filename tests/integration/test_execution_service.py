@@ -111,6 +111,7 @@ async def test_a_halt_cancels_and_refuses_survives_a_kill_and_ends_only_by_resum
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_a_kill_in_the_middle_of_a_burst_loses_and_doubles_nothing(rig: OrderRig, seed: int) -> None:
+    """nautilus_trader#3104, #5000: orders and positions did not survive a restart."""
     print("seed", seed)
     choose = random.Random(seed)
     for _ in range(3):
@@ -123,6 +124,8 @@ async def test_a_kill_in_the_middle_of_a_burst_loses_and_doubles_nothing(rig: Or
     ours, record = await rig.settle()
     assert len(record["orders"]) > 20
     assert len(ours.fills) == len(record["fills"]) > 0
+    held = sum(fill.side * fill.qty_lots for fill in ours.fills.values())
+    assert (await rig.get("execution", "/state"))["positions"].get(f"{SYMBOL} BOTH", 0) == held
 
 
 async def test_the_venue_killed_and_restarted_under_load_loses_and_doubles_nothing(rig: OrderRig) -> None:

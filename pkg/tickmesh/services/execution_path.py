@@ -293,7 +293,8 @@ class OrderPath:
             self._failed(order, error)
         except (TickmeshError, KeyError, ValueError) as error:
             log.error("the venue's answer for %s makes no sense (%s); asking", order.client_order_id, error)
-            self._ledger.advance(order, OrderState.UNKNOWN, self._clock.wall_ns(), "the venue's answer makes no sense")
+            reason = f"the venue's answer makes no sense ({error})"
+            self._ledger.advance(order, OrderState.UNKNOWN, self._clock.wall_ns(), reason)
         finally:
             self._answered(order)
 

@@ -89,6 +89,8 @@ _WEIGHTS = {
     b"/fapi/v1/positionSide/dual": 30, b"/fapi/v1/income": 30,
 }  # fmt: skip
 """Request weight by path where it is not 1 (the venue's documentation, 2024-12)."""
+_SHOWN = 400
+"""How much of an answer that makes no sense is told."""
 _CANCELS = frozenset({b"/fapi/v1/order", b"/fapi/v1/allOpenOrders"})
 _ALWAYS = frozenset({b"/fapi/v1/countdownCancelAll", b"/fapi/v1/listenKey"})
 
@@ -115,6 +117,8 @@ class BinanceUsdmRest:
         self.gate: CallGate = OpenGate()
         self.time_offset_ms = 0
         """Venue's clock minus ours, from ``sync_time``; goes into every timestamp."""
+        self.on_malformed: Callable[[str], None] = lambda _: None
+        """Called with an answer that is not what was asked for."""
         self.clock_is_off = False
         """The venue refused a timestamp: call ``sync_time`` before anything signed."""
         self._clock = clock
@@ -344,9 +348,10 @@ class BinanceUsdmRest:
         try:
             decoded: _T = decoder.decode(answer.body)
         except msgspec.MsgspecError as error:
-            raise VenueCallError(
-                Outcome.UNKNOWN, f"the venue's answer has the wrong shape ({error})", status=answer.status
-            ) from error
+            shown = answer.body[:_SHOWN].decode("utf-8", "replace")
+            message = f"the venue's answer has the wrong shape ({error}): {shown}"
+            self.on_malformed(message)
+            raise VenueCallError(Outcome.UNKNOWN, message, status=answer.status) from error
         return decoded
 
     def _read_usage(self, answer: HttpAnswer) -> None:
