@@ -68,6 +68,16 @@ def test_the_ring_is_there_only_when_asked_for(helm: Helm) -> None:
     ]  # fmt: skip
 
 
+def test_a_feed_that_replaces_another_one_comes_to_the_ring_of_that_node(helm: Helm) -> None:
+    made = helm.render(*VALUES["shared-memory"])
+    for deployment in kind(made, "Deployment"):
+        pod = deployment["spec"]["template"]
+        if pod["metadata"]["labels"]["app.kubernetes.io/component"] in ("feed", "execution"):
+            (term,) = pod["spec"]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+            wanted = term["labelSelector"]["matchLabels"]
+            assert wanted["app.kubernetes.io/component"] == "feed" and term["topologyKey"] == "kubernetes.io/hostname"
+
+
 def test_only_the_operator_has_a_token(manifests: list[Manifest]) -> None:
     accounts = {m["metadata"]["name"]: m for m in kind(manifests, "ServiceAccount")}
     assert all(m["automountServiceAccountToken"] is False for m in accounts.values())

@@ -93,8 +93,9 @@ spec:
       tolerations:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- if and (eq .component "execution") (or $ring $root.Values.dataPlane.colocate) }}
-      # One venue's feed, strategies and execution on one node: the ring is that node's memory.
+      {{- if or $ring (and (eq .component "execution") $root.Values.dataPlane.colocate) }}
+      # One venue's feed, strategies and execution on one node: the ring is that node's memory. A feed that replaces
+      # another one goes to the same node and takes its ring over; the first one goes anywhere.
       affinity:
         podAffinity:
           requiredDuringSchedulingIgnoredDuringExecution:

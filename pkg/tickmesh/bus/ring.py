@@ -87,12 +87,16 @@ class RingWriter:
         """Say good-bye to the readers and remove the file; they keep what they have mapped until they are done."""
         self._ring.close()
         self._wake(self._ring.sleepers())
-        for fd in self._bells.values():
-            os.close(fd)
-        self._bells.clear()
         for bell in range(ring.MAX_BELLS):
             bell_path(self.path, bell).unlink(missing_ok=True)
         self.path.unlink(missing_ok=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of the ring and leave it where it is: a successor goes on with its sequence, readers stay."""
+        for fd in self._bells.values():
+            os.close(fd)
+        self._bells.clear()
         self._ring.release()
         with contextlib.suppress(BufferError):
             self._map.close()

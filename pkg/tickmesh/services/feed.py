@@ -104,9 +104,17 @@ class Feed:
         """It is our turn to publish."""
         settings = self._service.settings
         if settings.local.transport == "shm":
-            self._ring = self._outlet.ring = RingWriter(
+            self._ring = RingWriter(
                 settings.local.data_dir, slots=self._keys.ring_slots, slot_bytes=self._keys.ring_slot_bytes
             )
+            self._outlet.join(self._ring)
+
+    def _leave(self) -> None:
+        """A successor publishes from here on; it goes on with the ring where we leave it."""
+        if self._ring is not None:
+            self._outlet.ring = None
+            self._ring.leave()
+            self._ring = None
 
     def _hot(self) -> bool:
         """Whether every book is right."""
@@ -140,7 +148,7 @@ class Feed:
         await self._drain()
 
     def close_ring(self) -> None:
-        """Give back what the operating system lent us; a successor on this machine takes the ring over."""
+        """Nobody follows: remove the ring, so that its readers know."""
         if self._ring is not None:
             self._outlet.ring = None
             self._ring.close()
@@ -309,8 +317,7 @@ class Feed:
             for task in tasks:
                 if task.done():
                     task.result()
-            self.close_ring()
-            await self._standby.hand_over()
+            await self._standby.hand_over(self._leave)
         finally:
             for pending in (stop, *tasks):
                 pending.cancel()

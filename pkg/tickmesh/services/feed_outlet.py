@@ -103,6 +103,14 @@ class Outlet:
         """The batch is over."""
         self._taking = None
 
+    def join(self, ring: Ring) -> None:
+        """Write to ``ring`` from now on, first what waits here: nobody has written it there."""
+        self.ring = ring
+        for subject, payload, _ in self._held:
+            self._to_ring(subject, payload)
+        for subject, payload in self._held_marks.items():
+            self._to_ring(subject, payload)
+
     def dirty(self, market: Market) -> None:
         """Its book is to be published with the next ``flush``."""
         self._dirty.append(market)

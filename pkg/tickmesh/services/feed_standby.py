@@ -86,9 +86,9 @@ class FeedStandby:
             if self.claim.overtaken:
                 raise PublisherChangedError("another feed publishes since we did; starting over as its standby")
 
-    async def hand_over(self) -> None:
+    async def hand_over(self, leave: Callable[[], None]) -> None:
         """Let a hot feed publish from here on, if there is one; before our own connection to the venue ends, which
-        would make every book stale for whoever listens."""
+        would make every book stale for whoever listens. ``leave`` is called at the moment from which we are silent."""
         if not self._publishing:
             return
         successor = await self.claim.successor()
@@ -96,6 +96,7 @@ class FeedStandby:
             return
         self._outlet.flush()
         self._publishing = False
+        leave()
         try:
             await self._service.bus.flush()
         except DependencyError as error:
