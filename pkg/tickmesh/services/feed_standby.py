@@ -26,6 +26,7 @@ log = logging.getLogger("tickmesh.feed")
 
 _FLOOR_S = 1.0
 _LOOK_S = 0.1
+_WARM_UP_NS = 30 * 10**9
 
 
 class PublisherChangedError(TickmeshError):
@@ -71,12 +72,17 @@ class FeedStandby:
         """
         await self.claim.settled.wait()
         if not self.claim.held.is_set():
-            self._service.health.satisfy("lease")
-            log.info("another feed publishes; standing by, hot")
+            health, clock = self._service.health, self._service.clock
+            log.info("another feed publishes; standing by")
+            health.require("lease", "another feed publishes, and our books are not right yet")
+            patient_until_ns = clock.mono_ns() + _WARM_UP_NS
             while not self.claim.held.is_set():
                 self._outlet.let_go(self._heard)
                 if self._hot():
                     await self.claim.announce()
+                    health.satisfy("lease")  # from here on the publisher may be told to stop
+                elif clock.mono_ns() > patient_until_ns:
+                    health.satisfy("lease")  # a market that has fallen silent must not hold a roll-out up for ever
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_LOOK_S):
                         await self.claim.held.wait()
