@@ -1,7 +1,8 @@
 """account pod: fills from the bus and the journal, prices from the feed, truth from the venue; snapshots out.
 
 A fill counts once, wherever it comes from first. The state is saved before the snapshot that shows it is
-published, so nothing that anybody saw is forgotten by a kill; what came after is in the ORDERS journal.
+published, so nothing that anybody saw is forgotten by a kill; what came after is in the ORDERS journal. One process
+follows an account, others stand by and begin with that state when the lease is given back or runs out.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 
@@ -24,6 +26,7 @@ from tickmesh.ports import KeyValue
 from tickmesh.services.account_reconcile import Reconciler
 from tickmesh.services.account_venue import VenueReader
 from tickmesh.services.breakers import NATS, BreakerBoard
+from tickmesh.services.claim import Claim, work_alone
 from tickmesh.services.instruments import wait_for_instruments
 from tickmesh.services.notices import alert
 from tickmesh.services.service import Service
@@ -44,18 +47,27 @@ def state_key(account: str) -> str:
 
 async def run(service: Service) -> None:
     """Follow the account until told to stop."""
-    follower = Follower(service)
-    try:
-        await service.until_stopping(follower.work())
-    finally:
-        await follower.close()
+    settings = service.settings
+    account = settings.venue.account
+    lock = Path(settings.local.data_dir) / "account" / f"{account}.lock"
+    claim = Claim(service, f"account.{account}", lock, ttl_ms=settings.account.lease_ttl_ms)
+
+    async def follow() -> None:
+        follower = Follower(service, claim)
+        try:
+            await follower.work()
+        finally:
+            await follower.close()
+
+    await work_alone(service, claim, follow)
 
 
 class Follower:
-    """One account, followed."""
+    """One account, followed; nothing is saved or said without the claim."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, claim: Claim) -> None:
         self._service = service
+        self._claim = claim
         settings = service.settings
         self._account = settings.venue.account
         self._portfolio: Portfolio | None = None
@@ -94,7 +106,7 @@ class Follower:
 
     async def close(self) -> None:
         """Save once more, bounded in time; what is not saved is in the journal."""
-        if self._portfolio is not None:
+        if self._portfolio is not None and self._claim.valid():
             with contextlib.suppress(DependencyError, TimeoutError):
                 async with asyncio.timeout(_STOP_S):
                     await self._save(self._portfolio)
@@ -209,7 +221,7 @@ class Follower:
                     await self._changed.wait()
             self._changed.clear()
             self._apply_prices(portfolio)
-            if reconciler.reconciled:
+            if reconciler.reconciled and self._claim.valid():
                 try:
                     await self._publish(portfolio)
                 except DependencyError as error:
@@ -221,6 +233,8 @@ class Follower:
         first_ns, self._first_fill_mono_ns = self._first_fill_mono_ns, 0
         snapshot = portfolio.snapshot(service.clock.wall_ns())
         await self._save(portfolio)
+        if not self._claim.valid():
+            return  # we were stopped in between: a successor speaks
         self._seq += 1
         snapshot.seq, snapshot.epoch = self._seq, self._epoch
         snapshot.publish_ns = service.clock.wall_ns()

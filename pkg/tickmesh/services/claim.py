@@ -15,9 +15,9 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.ports import Subscription
@@ -218,3 +218,38 @@ async def sole_holder(service: Service, claim: Claim, stands_by: Callable[[], No
         yield claim.lease if claim.held.is_set() else None
     finally:
         await claim.release()
+
+
+async def work_alone(service: Service, claim: Claim, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Stand by until ``claim`` is ours, then do ``work()`` until it ends or the service is told to stop.
+
+    Raises:
+        DependencyError: another process has taken over meanwhile; only a fresh start knows what it did.
+    """
+
+    def stands_by() -> None:
+        log.info("another process holds %s; standing by", claim.key)
+        service.health.set_started()
+
+    async with sole_holder(service, claim, stands_by) as lease:
+        if lease is not None:
+            await service.until_stopping(_until_overtaken(claim, work()))
+
+
+async def _until_overtaken(claim: Claim, work: Coroutine[Any, Any, None]) -> None:
+    working, losing = asyncio.ensure_future(work), asyncio.ensure_future(_overtaken(claim))
+    try:
+        await asyncio.wait({working, losing}, return_when=asyncio.FIRST_COMPLETED)
+        for ended in (working, losing):
+            if ended.done():
+                ended.result()
+    finally:
+        working.cancel()
+        losing.cancel()
+        await asyncio.gather(working, losing, return_exceptions=True)
+
+
+async def _overtaken(claim: Claim) -> None:
+    while not claim.overtaken:
+        await asyncio.sleep(_POLL_S)
+    raise DependencyError("nats", f"another process holds {claim.key} now; starting over as its standby")

@@ -2,6 +2,7 @@
 
 It is the authority on what is halted and writes it down (bucket ``checkpoints``, key ``risk.halts``) before it
 says it; execution latches on its own what it hears. It judges with ``risk.emergency`` and does nothing clever.
+One process judges, others stand by and begin with what was written down.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from pathlib import Path
 
 import aiohttp
 import msgspec
@@ -24,6 +26,7 @@ from tickmesh.risk.breaker import BreakerConfig
 from tickmesh.risk.emergency import HALT, Emergency, Trip
 from tickmesh.risk.halt import Halt, HaltBook
 from tickmesh.services.breakers import NATS, BreakerBoard, BreakerGate
+from tickmesh.services.claim import Claim, work_alone
 from tickmesh.services.journals import LayoutWatch
 from tickmesh.services.limits import LimitsBook, watch_limits
 from tickmesh.services.notices import alert
@@ -47,17 +50,21 @@ class SavedHalts(msgspec.Struct):
 
 async def run(service: Service) -> None:
     """Watch until told to stop."""
-    warden = Warden(service)
+    settings = service.settings
+    lock = Path(settings.local.data_dir) / "risk" / "risk.lock"
+    claim = Claim(service, "risk", lock, ttl_ms=settings.risk.lease_ttl_ms)
+    warden = Warden(service, claim)
     service.admin.add_get("/halts", warden.show)
     service.admin.add_get("/layout", warden.layout.show)
-    await service.until_stopping(warden.work())
+    await work_alone(service, claim, warden.work)
 
 
 class Warden:
     """Judges every account and keeps what is halted."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, claim: Claim) -> None:
         self._service = service
+        self._claim = claim
         self._keys = service.settings.risk
         self._limits = LimitsBook()
         self._halts = HaltBook()
@@ -82,6 +89,8 @@ class Warden:
 
     async def show(self, _: web.Request) -> web.Response:
         """What is halted and which breakers there are, for people and tests."""
+        if not self._claim.held.is_set():
+            return json_response({"error": "another process judges; this one stands by"}, status=503)
         return json_response({"halts": self._halts.halts, "breakers": self._breakers.records})
 
     async def work(self) -> None:
@@ -91,6 +100,7 @@ class Warden:
         await bus.subscribe("ctl.>", self._on_control)
         await bus.subscribe("account.*.snapshot", self._on_snapshot)
         await bus.subscribe("order.event.>", self._on_order_event)
+        await self._catch_up_again()
         self._service.health.set_started()
         async with asyncio.TaskGroup() as group:
             group.create_task(watch_limits(self._service, self._limits))
@@ -122,6 +132,15 @@ class Warden:
         async for _, payload, seq in self._service.bus.replay("CTL", start_seq=self._control_seq + 1):
             self._apply(payload)
             self._control_seq = seq
+
+    async def _catch_up_again(self) -> None:
+        """What was commanded between the reading and the hearing. Reading a command twice changes nothing."""
+        while True:
+            try:
+                return await self._catch_up()
+            except DependencyError as error:
+                log.warning("cannot read what was commanded: %s; retrying", error)
+                await asyncio.sleep(_RETRY_S)
 
     # Messages.
 
@@ -177,8 +196,6 @@ class Warden:
             )  # fmt: skip
             if not self._halts.apply(control):
                 continue
-            severity = Severity.CRITICAL if trip.verb == HALT else Severity.WARNING
-            alert(self._service, severity, trip.kind, f"{trip.verb} {trip.scope}: {trip.reason}", scope=trip.scope)
             self._service.metrics.counter("trips_total", "halts and reductions", kind=trip.kind, verb=trip.verb).inc()
             self._state.set(len(self._halts.halts))
             self._dirty.set()
@@ -192,6 +209,11 @@ class Warden:
         """
         while True:
             control = await self._outbox.get()
+            while not self._claim.unopposed():
+                await asyncio.sleep(_RETRY_S / 10)  # lapsed just now: a successor, if there is one, judges by itself
+            severity = Severity.CRITICAL if control.verb == HALT else Severity.WARNING
+            text = f"{control.verb} {control.scope}: {control.reason}"
+            alert(self._service, severity, control.arguments["kind"], text, scope=control.scope)
             identity = _identity(control)
             audit = Audit(
                 publish_ns=control.publish_ns, source="risk", event=control.verb, actor="risk",
@@ -213,6 +235,9 @@ class Warden:
         while True:
             self._dirty.clear()
             saved = msgspec.json.encode(SavedHalts(self._halts.halts, self._control_seq))
+            if not self._claim.valid():
+                await asyncio.sleep(_RETRY_S / 10)  # a successor's may be newer
+                continue
             try:
                 if saved != self._saved:
                     await bucket.put(HALTS_KEY, saved)

@@ -9,6 +9,10 @@ from tickmesh.settings.key import Section, key
 
 class AccountSettings(Section):
     admin_port: int = key(17504, "Port of /healthz, /readyz, /startupz, /metrics and /stats.", ge=0, le=65535)
+    lease_ttl_ms: int = key(
+        3000, "How long the process that follows the account may be silent before a standby takes over.",
+        unit="ms", ge=200, le=60_000,
+    )  # fmt: skip
     reconcile_interval_s: float = key(
         5.0, "How often the venue is asked for positions and balances; 5 s as the design has it.", unit="s", gt=0
     )

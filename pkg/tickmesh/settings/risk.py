@@ -11,6 +11,10 @@ Critical = Literal["feed", "strategy", "execution", "account", "recorder", "gate
 
 class RiskSettings(Section):
     admin_port: int = key(17505, "Port of /healthz, /readyz, /startupz, /metrics and /stats.", ge=0, le=65535)
+    lease_ttl_ms: int = key(
+        3000, "How long the process that judges may be silent before a standby takes over; well below max_silent_s.",
+        unit="ms", ge=200, le=20_000,
+    )  # fmt: skip
     check_interval_s: float = key(
         5.0, "How often critical services are asked whether they live, as the reference has it.", unit="s", gt=0
     )
