@@ -58,7 +58,7 @@ class Ordered:
             self._on_error()
             log.exception("handler of %s failed on %s; the message is skipped", self._name, subject)
             return None
-        return result if inspect.isawaitable(result) else None
+        return result if result is not None and inspect.isawaitable(result) else None
 
     async def _work(self, first: Awaitable[None]) -> None:
         assert self._waiting is not None

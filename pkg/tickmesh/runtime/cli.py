@@ -66,6 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure this machine, ours and others' code on the same real data")
     bench.add_argument("--json", action="store_true", help="the last line printed is the results as JSON")
     bench.add_argument("--only", metavar="NAME,...", help="only these benchmarks")
+    bench.add_argument("--write", metavar="FILE", help="also bring the tables of this document up to date")
     bench.add_argument("--data", metavar="FILE", help="a market data capture (default: the one in ../shared/data)")
     _add_proofs(commands)
     commands.add_parser("version", help="print the version and which half of the hot path is in use")

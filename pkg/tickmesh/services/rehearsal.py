@@ -22,7 +22,7 @@ from tickmesh.domain import subjects
 from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.errors import ConfigError
 from tickmesh.domain.instrument import Instrument
-from tickmesh.domain.messages import BookUpdate, MarkPrice, Trade
+from tickmesh.domain.messages import BookUpdate, MarkPrice, Stamps, Trade
 from tickmesh.engine.effects import ViewEffects
 from tickmesh.execution.ledger import OrderLedger
 from tickmesh.hotpath import BookReplica
@@ -97,6 +97,7 @@ class Rehearsal:
         )
         self._http = cast(Venue, self._rest.http)
         self._path: Path
+        self._ledger: OrderLedger
 
     def _open_feed(self, metrics: Metrics) -> None:
         keys = self._settings.feed
@@ -162,6 +163,12 @@ class Rehearsal:
         self._line.heard()
         return self._http.answer()
 
+    @property
+    def stamps(self) -> Stamps:
+        """Where the time of the last walk went."""
+        (order,) = self._ledger.orders.values()
+        return order.stamps
+
     async def _strike(self) -> None:
         """Give the sockets back."""
         await self._rest.close()
@@ -178,12 +185,13 @@ class Rehearsal:
         self._floor.put(desk)
         client_order_id.__wrapped__(_STRATEGY, f"{_STRATEGY}.1.{self._number}.bid")
         view = RiskView(_ACCOUNT, self._instruments)
+        self._ledger = OrderLedger(_ACCOUNT, _VENUE, ViewEffects(view))
         view.on_mark(_SYMBOL, Decimal(_LOW), clock.mono_ns())
         view.on_balances(Decimal(10**9), Decimal(10**9))
         view.set_leverage(_SYMBOL, 10)
         self._path = Path(
-            service, self._rest, OrderLedger(_ACCOUNT, _VENUE, ViewEffects(view)), self._pretrade, view,
-            self._instruments, cast(JournalWriter, NoJournal()), budget_of(self._settings),
+            service, self._rest, self._ledger, self._pretrade, view, self._instruments,
+            cast(JournalWriter, NoJournal()), budget_of(self._settings),
         )  # fmt: skip
         return self._frames(clock.wall_ns() // 1_000_000)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tickmesh.domain.errors import ConfigError
-from tickmesh.runtime.bench import engine, hops, loop, market, orders
+from tickmesh.runtime.bench import document, engine, hops, loop, market, orders, walk
 from tickmesh.runtime.bench import machine as machine_bench
 from tickmesh.runtime.bench.frames import Frames, default_capture, load
 from tickmesh.runtime.bench.result import Outcome, Result, Skipped, ratios, table
@@ -80,6 +80,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("hop_nats", hops.hop_nats, capture=False),
     Benchmark("hop_ring", hops.hop_ring, capture=False),
     Benchmark("hop_nats_raw_2ms", hops.hop_nats_raw_2ms, capture=False),
+    *(Benchmark(pace.name, walk.walk(pace), capture=False) for pace in walk.PACES),
     *(benchmark for way in loop.WAYS for benchmark in _loop(way)),
 )
 FEED_CPU = "feed_cpu_pct"
@@ -169,13 +170,15 @@ def main(arguments: Any) -> int:
     outcomes = run(names, data, lambda line: print(line, file=sys.stderr, flush=True))
     results = [o for o in outcomes if isinstance(o, Result)]
     if arguments.json:
-        document = {
+        found = {
             "machine": about,
             "results": [r.as_dict() for r in results],
             "ratios": ratios(results),
             "skipped": [o.as_dict() for o in outcomes if isinstance(o, Skipped)],
         }
-        print(json.dumps(document))
+        print(json.dumps(found))
     else:
         print(table(outcomes))
+    if arguments.write:
+        document.write(Path(arguments.write), about, outcomes)
     return 0
