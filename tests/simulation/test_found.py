@@ -32,6 +32,13 @@ FOUND = {
         ),
         True,
     ),
+    "seed 4: a restart reopened what the execution throttle had shut": Plan(
+        4, (Fault(0, 2.0, "runaway", 10.0, detail="s2"), Fault(1, 9.0, "kill")), False
+    ),
+    "seed 39: a resume did not reopen it": Plan(39, (Fault(0, 8.0, "runaway", 8.0, detail="s1"),), False),
+    "seed 40515: a line of a succeeded writer came late and made a filled order look open": Plan(
+        40515, (Fault(0, 8.476435738750663, "nats_cut", 7.253419282430254, detail="second"),), True
+    ),
     "seed 164: an order by hand that nobody told us of": Plan(
         164, (Fault(0, 8.0, "stream_lost", 12.0, 1.0), Fault(1, 9.0, "by_hand"), Fault(2, 10.0, "kill")), False
     ),

@@ -166,6 +166,13 @@ class OrderIntent(Message, kw_only=True):
     shard: int = 0
 
 
+_RANK = {
+    OrderState.NEW: 0, OrderState.VALIDATING: 1, OrderState.PENDING_SUBMIT: 2, OrderState.UNKNOWN: 3,
+    OrderState.SUBMITTED: 4, OrderState.PARTIALLY_FILLED: 5, OrderState.EXPIRED: 6, OrderState.REJECTED: 6,
+    OrderState.CANCELED: 6, OrderState.FILLED: 7,
+}  # fmt: skip
+
+
 class OrderEvent(Message, kw_only=True):
     """One step of one order; subject ``order.event.<account>.<client_order_id>``. The ORDERS stream is the journal.
 
@@ -199,6 +206,17 @@ class OrderEvent(Message, kw_only=True):
     anomaly: bool = False
     correlation_id: str = ""
     stamps: Stamps = msgspec.field(default_factory=Stamps)
+
+    def outweighs(self, known: OrderEvent) -> bool:
+        """Whether this line of an order's journal says at least what ``known`` says, whichever was stored first.
+
+        Lines may come in any order: a writer that was succeeded may deliver late. An order that was given up and turns
+        up at the venue is there: what the venue has named outweighs what it has not.
+        """
+        return self._weight() >= known._weight()
+
+    def _weight(self) -> tuple[int, bool, int, int, int]:
+        return self.cum_lots, self.venue_order_id != 0, _RANK[self.state], self.publish_ns, self.seq
 
 
 class FillEvent(Message, kw_only=True):

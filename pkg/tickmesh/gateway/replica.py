@@ -49,11 +49,6 @@ _MAX_STRATEGIES = 1_000
 _MAX_CONTROLS = 10_000
 _HALTS = {"halt": RiskState.HALTED, "reduce": RiskState.REDUCING}
 """Strongest first."""
-_RANK = {
-    OrderState.NEW: 0, OrderState.VALIDATING: 1, OrderState.PENDING_SUBMIT: 2, OrderState.UNKNOWN: 3,
-    OrderState.SUBMITTED: 4, OrderState.PARTIALLY_FILLED: 5, OrderState.EXPIRED: 6, OrderState.REJECTED: 6,
-    OrderState.CANCELED: 6, OrderState.FILLED: 7,
-}  # fmt: skip
 
 
 class _Done(msgspec.Struct):
@@ -123,7 +118,7 @@ class Replica:
         if len(events) < _MAX_HISTORY:
             events.append(event)
         self.stages.add(client_order_id, event.stamps)
-        if event.anomaly or (known is not None and not _newer(event, known)):
+        if event.anomaly or (known is not None and not event.outweighs(known)):
             return
         if known is not None:
             self._by_state[known.state] -= 1
@@ -301,10 +296,3 @@ class Replica:
         return OrderCounts(
             open=len(self.open_orders), by_state={s.value: n for s, n in sorted(self._by_state.items()) if n}
         )
-
-
-def _newer(event: OrderEvent, known: OrderEvent) -> bool:
-    """Monotone order of two events of one order, so that arrival order does not matter."""
-    return (event.cum_lots, _RANK[event.state], event.publish_ns, event.seq) >= (
-        known.cum_lots, _RANK[known.state], known.publish_ns, known.seq,
-    )  # fmt: skip

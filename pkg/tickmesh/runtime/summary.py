@@ -27,7 +27,7 @@ _MAX_LISTED = 20
 
 @dataclass(slots=True)
 class OurRecord:
-    """The ORDERS stream, folded: the last event of each order, each fill once, and how often a fill was journaled."""
+    """The ORDERS stream, folded: what each order's events amount to, each fill once, and which fills came twice."""
 
     orders: dict[str, OrderEvent] = field(default_factory=dict)
     first_ns: dict[str, int] = field(default_factory=dict)
@@ -52,7 +52,9 @@ class OurRecord:
             return
         client_id = event.client_order_id
         self.first_ns.setdefault(client_id, event.publish_ns)
-        self.orders[client_id] = event
+        known = self.orders.get(client_id)
+        if known is None or event.outweighs(known):
+            self.orders[client_id] = event
         stamps = event.stamps
         if stamps.sent_mono_ns and stamps.tick_receive_mono_ns:
             self.stamps.setdefault(client_id, stamps)

@@ -84,3 +84,15 @@ def test_counts_are_of_this_run_and_every_sent_order_is_timed() -> None:
     assert order_counts(record, since_ns=11) == {}
     assert order_counts(record, since_ns=0) == {"CANCELED": 1, "FILLED": 1, "REJECTED": 1}
     assert quantiles_us(ns for _, ns in record.tick_to_order_ns.values())["p50"] == 500.0
+
+
+def test_a_line_that_a_succeeded_writer_delivers_late_takes_nothing_back() -> None:
+    record = ours()
+    record.add("order.event.main.a", event("a", OrderState.SUBMITTED, at=30))
+    assert record.orders["a"].state is OrderState.FILLED
+    given_up = event("b", OrderState.EXPIRED, venue_id=0)
+    for lines in ([given_up, event("b", OrderState.SUBMITTED)], [event("b", OrderState.SUBMITTED), given_up]):
+        record = OurRecord()
+        for line in lines:
+            record.add("order.event.main.b", line)
+        assert record.orders["b"].state is OrderState.SUBMITTED, "the venue has shown it"

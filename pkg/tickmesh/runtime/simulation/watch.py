@@ -20,7 +20,7 @@ from tickmesh.runtime.simulation.world import Process, S, World
 from tickmesh.venues.simvenue.exchange.types import OrderRecord
 
 _PLACE = b"POST /fapi/v1/order?"
-_THROTTLE_NS = 5 * S
+_THROTTLE_NS = 15 * S // 2
 """Shorter than the throttle's window by more than an approved order waits for a connection."""
 
 
