@@ -67,6 +67,9 @@ _LIMITS = Limits(
     max_orders_per_second=1000,
 )  # fmt: skip
 _LOW, _HIGH, _LEVELS = 60_000, 60_005, 10
+_PATIENCE_S = 0.002
+_IN_VAIN = 50
+"""Walks in a row without an order after which rehearsing is of no use."""
 
 
 class Rehearsal:
@@ -138,18 +141,20 @@ class Rehearsal:
             self._bus.attach(subject, lambda subject, reply, payload: self._hears.on_market(subject, payload))
         intents = subjects.intent(_ACCOUNT)
         self._bus.attach(intents, lambda subject, reply, payload: self._path.on_intent(subject, payload))
-        if not self.once():
+        if not any(self.once() for _ in range(_IN_VAIN)):
             raise ConfigError("the rehearsal (local.rehearse_ms) sends no order; run without it and report this")
 
     async def run(self, every_ms: int) -> None:
         """Walk every so often, for as long as it leads to the venue's door."""
-        await asyncio.sleep(every_ms / 1000)
-        while self.once():
+        in_vain = 0
+        while in_vain < _IN_VAIN:
             await asyncio.sleep(every_ms / 1000)
+            in_vain = 0 if self.once() else in_vain + 1
         log.warning("the rehearsal sends no order any more and has ended; orders take longer from now on")
 
     def once(self) -> bytes:
-        """Walk from frames to the bytes of an order; returns those."""
+        """Walk from frames to the bytes of an order; returns those, or nothing when they did not come back at once."""
+        self._http.answer()  # the last walk's, if it came late
         frames = self._prepare()
         mono_ns = self._clock.mono_ns()
         self._bus.hold()
@@ -161,7 +166,7 @@ class Rehearsal:
             self._publishes.end()
             self._bus.release()
         self._line.heard()
-        return self._http.answer()
+        return self._http.answer(_PATIENCE_S)
 
     @property
     def stamps(self) -> Stamps:

@@ -7,6 +7,7 @@ are real because the kernel's half of a send is part of what has to stay warm.
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -30,8 +31,10 @@ class Line:
             end.setblocking(False)
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def heard(self) -> bytes:
-        """What was sent since the last time."""
+    def heard(self, wait_s: float = 0.0) -> bytes:
+        """What was sent since the last time; under load the kernel hands it over a moment later."""
+        if wait_s and not select.select((self._theirs,), (), (), wait_s)[0]:
+            return b""
         try:
             return self._theirs.recv(_TAKEN)
         except BlockingIOError:
@@ -83,9 +86,9 @@ class Venue(HttpClient):
         self._connection.connection_made(self.line)  # type: ignore[arg-type]  # as much of a transport as it is asked for
         return self._connection
 
-    def answer(self) -> bytes:
+    def answer(self, wait_s: float = 0.0) -> bytes:
         """Answer the request that is on the line; its bytes, or nothing when there is none."""
-        request = self.line.heard()
+        request = self.line.heard(wait_s)
         if request:
             self._connection.data_received(_ANSWER)
         return request

@@ -44,9 +44,14 @@ async def rehearsal() -> AsyncIterator[Rehearsal]:
         yield stage
 
 
+def walk(rehearsal: Rehearsal) -> bytes:
+    """A walk's order; on a busy machine the kernel may hand a walk's bytes over too late for it."""
+    return next(filter(None, (rehearsal.once() for _ in range(1000))))
+
+
 async def test_every_walk_ends_in_the_bytes_of_a_signed_order(rehearsal: Rehearsal) -> None:
     for _ in range(200):
-        request = rehearsal.once()
+        request = walk(rehearsal)
         assert request.startswith(b"POST /fapi/v1/order?symbol=REHEARSALUSDT&side=BUY&type=LIMIT&")
         assert b"&signature=" in request
 
@@ -54,9 +59,9 @@ async def test_every_walk_ends_in_the_bytes_of_a_signed_order(rehearsal: Rehears
 async def test_the_keys_of_the_account_are_not_on_the_stage() -> None:
     settings = settings_with(venue__api_key="the-real-key", venue__api_secret="the-real-secret")
     async with Rehearsal.open(settings) as rehearsal:
-        first = rehearsal.once()
+        first = walk(rehearsal)
     async with Rehearsal.open(load({})) as rehearsal:
-        second = rehearsal.once()
+        second = walk(rehearsal)
     assert b"the-real-key" not in first
 
     def signature(request: bytes, timestamp: bytes) -> tuple[bytes, ...]:
@@ -96,7 +101,7 @@ async def test_a_plugin_that_does_not_allow_it_is_never_made(tmp_path: Path) -> 
     resource = tmp_path / "mine.yaml"
     resource.write_text(_RESOURCE.format(plugin="mine.py"), encoding="utf-8")
     async with Rehearsal.open(settings_with(strategy__resources=str(resource))) as rehearsal:
-        assert rehearsal.once().startswith(b"POST ")
+        assert walk(rehearsal).startswith(b"POST ")
         assert isinstance(rehearsal.plugin, module.Quoter)
 
 

@@ -60,10 +60,10 @@ async def _walk(pace: Pace) -> Result:
             rehearsal.once()
         gc.collect()
         gc.freeze()
-        for _ in range(pace.orders):
+        while len(stamps) < pace.orders:
             _wait(pace, rehearsal)
-            rehearsal.once()
-            stamps.append(rehearsal.stamps)
+            if rehearsal.once():
+                stamps.append(rehearsal.stamps)
     parts = {name: sorted(getattr(s, end) - getattr(s, begin) for s in stamps) for name, (begin, end) in _PARTS.items()}
     shown = ", ".join(f"{name} {times[len(times) // 2] / 1000:.0f}" for name, times in parts.items())
     whole = [s.sent_mono_ns - s.tick_receive_mono_ns for s in stamps]
