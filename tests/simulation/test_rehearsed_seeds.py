@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tickmesh.runtime.simulation.drama import Drama, Outcome, play
+from tickmesh.runtime.simulation.drama import Outcome, play
 from tickmesh.runtime.simulation.plan import draw
 from tickmesh.services.rehearsal import Rehearsal
 from tickmesh.settings import load
@@ -31,17 +31,14 @@ def rehearsal() -> Iterator[Rehearsal]:
 
 
 def played_with_walks(seed: int, rehearsal: Rehearsal, chance: float) -> tuple[Outcome, int]:
-    drama, random = Drama(draw(seed)), Random(seed)
-    check, walks = drama.world.after_step, 0
+    random, walks = Random(seed), 0
 
     def after_step() -> None:
         nonlocal walks
         if random.random() < chance:
             walks += bool(rehearsal.once())
-        check()
 
-    drama.world.after_step = after_step
-    return drama.run(), walks
+    return play(draw(seed), after_step=after_step), walks
 
 
 @given(seed=st.integers(min_value=0, max_value=10_000), chance=st.sampled_from([0.002, 0.02]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random as global_random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tickmesh.runtime.simulation.ending import Ending
@@ -37,10 +38,13 @@ class Outcome:
     trace: list[str] = field(default_factory=list)
 
 
-def play(plan: Plan, *, keep_trace: bool = False, steps: int = 0) -> Outcome:
-    """Run one plan to the end, or for so many steps."""
+def play(
+    plan: Plan, *, keep_trace: bool = False, steps: int = 0, after_step: Callable[[], None] = lambda: None
+) -> Outcome:
+    """Run one plan to the end, or for so many steps; ``after_step`` is called between any two."""
     global_random.seed(plan.seed)
     stage = Stage(plan, keep_trace=keep_trace)
+    stage.world.after_step = after_step
     pens = Pens(stage)
     faults, outcome = Faults(stage, pens), Outcome(plan.seed, plan=plan)
     try:
