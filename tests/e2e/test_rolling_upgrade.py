@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from upgrade_rig import FLEET, UpgradeRig
+from nats_cluster import Probe
+from upgrade_rig import FLEET, TWICE, UpgradeRig
 
 from tickmesh.domain.enums import IntentAction
 
@@ -28,6 +29,16 @@ async def rig(tmp_path: Path) -> AsyncIterator[UpgradeRig]:
         await rig.stop()
 
 
+@pytest.fixture
+async def clustered(tmp_path: Path) -> AsyncIterator[UpgradeRig]:
+    rig = UpgradeRig(tmp_path, nats_servers=3)
+    try:
+        await rig.start()
+        yield rig
+    finally:
+        await rig.stop()
+
+
 async def quoting(rig: UpgradeRig) -> None:
     """Wait until the strategy gets orders through."""
     before = len((await rig.journal()).orders)
@@ -36,6 +47,18 @@ async def quoting(rig: UpgradeRig) -> None:
             return
         await asyncio.sleep(0.1)
     raise AssertionError("no order gets through:\n" + "\n".join(rig.log(service, 4) for service in FLEET))
+
+
+async def assert_sound(rig: UpgradeRig, orders: int) -> None:
+    """Nothing lost, nothing doubled: the strategy's intents, our journal, the venue's record."""
+    places = [intent.intent_id for _, intent in rig.intents if intent.action is IntentAction.PLACE]
+    assert len(set(places)) == len(places)
+    await rig.drained("strategy")
+    ours, record = await rig.settle(40)
+    print(f"{len(record['orders'])} orders, {len(record['fills'])} fills, {len(rig.intents)} intents")
+    assert len(record["orders"]) > orders
+    assert len(ours.fills) == len(record["fills"])
+    assert await rig.differences() == []
 
 
 async def test_replacing_every_process_under_load_loses_and_doubles_nothing(rig: UpgradeRig) -> None:
@@ -53,8 +76,6 @@ async def test_replacing_every_process_under_load_loses_and_doubles_nothing(rig:
     epochs = [intent.epoch for _, intent in rig.intents if intent.action is IntentAction.PLACE]
     assert epochs == sorted(epochs), "a former holder spoke after its successor"
     assert len(set(epochs)) == 3
-    places = [intent.intent_id for _, intent in rig.intents if intent.action is IntentAction.PLACE]
-    assert len(set(places)) == len(places)
     assert len(rig.leaders.gaps_s) == 2
     print("without a leader:", [f"{gap * 1000:.0f} ms" for gap in rig.leaders.gaps_s])
     assert max(rig.leaders.gaps_s) < LEADERLESS_S
@@ -65,9 +86,40 @@ async def test_replacing_every_process_under_load_loses_and_doubles_nothing(rig:
     ]
     print("from a holder's last intent to its successor's first:", [f"{s * 1000:.0f} ms" for s in silences])
 
-    await rig.drained("strategy")
-    ours, record = await rig.settle(40)
-    print(f"{len(record['orders'])} orders, {len(record['fills'])} fills, {len(rig.intents)} intents")
-    assert len(record["orders"]) > 50
-    assert len(ours.fills) == len(record["fills"])
-    assert await rig.differences() == []
+    await assert_sound(rig, 50)
+
+
+async def test_draining_a_node_under_load_loses_and_doubles_nothing(rig: UpgradeRig) -> None:
+    await quoting(rig)
+    await rig.drain_node()
+    await quoting(rig)
+    rig.consumer.assert_continuous()
+    assert len(rig.consumer.publishers) == 2
+    (gap_s,) = rig.leaders.gaps_s
+    print(f"without a leader: {gap_s * 1000:.0f} ms")
+    assert gap_s < LEADERLESS_S
+    await assert_sound(rig, 6)
+
+
+async def test_rolling_nats_under_load_loses_and_doubles_nothing(clustered: UpgradeRig) -> None:
+    """Three servers, three copies of each stream, replaced one after the other. What goes over the ring is not touched;
+    nobody is without a leader for longer than NATS itself was without one and half a second."""
+    rig = clustered
+    assert rig.nats is not None
+    assert (await rig.bus.jetstream.stream_info("ORDERS")).config.num_replicas == 3
+    probe = Probe(rig.bus)
+    probing = asyncio.create_task(probe.run())
+    await quoting(rig)
+    for number in range(3):
+        await rig.nats.replace(number)
+        await quoting(rig)
+    probing.cancel()
+    print(f"NATS took no write for {probe.worst_s * 1000:.0f} ms at most")
+    for service in TWICE:
+        lapses = rig.lapses_s(f"{service}-0")
+        print(f"{service} was without its lease for:", [f"{lapse * 1000:.0f} ms" for lapse in lapses])
+        assert max(lapses, default=0.0) < LEADERLESS_S + probe.worst_s
+    rig.on_ring.assert_continuous()
+    counters = (await rig.get("feed-0", "/stats"))["counters"]
+    assert (counters["gaps_total"], counters["trades_missing_total"], counters["trades_dropped_total"]) == (0, 0, 0)
+    await assert_sound(rig, 9)

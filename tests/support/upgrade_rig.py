@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 import aiohttp
 import msgspec
 from market_consumer import Consumer
+from nats_cluster import NatsCluster
 from order_rig import ACCOUNT, SYMBOL, OrderRig, _child
 
 from tickmesh.bus.nats import NatsBus
+from tickmesh.bus.ring import RingReader
 from tickmesh.domain.messages import OrderIntent, decode
 from tickmesh.kube.desired import hot_document
 from tickmesh.runtime.child import Child
-from tickmesh.runtime.servers import free_ports, local_servers
+from tickmesh.runtime.servers import SERVER_NAMES, free_ports, local_servers
 from tickmesh.settings import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +39,8 @@ STRATEGY = {
     },
 }  # fmt: skip
 FLEET = ("feed", "risk", "account", "execution", "recorder", "gateway", "strategy")
+TWICE = ("feed", "execution", "strategy")
+"""What values-production.yaml runs two of."""
 
 
 class Leaders:
@@ -68,8 +73,10 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 class UpgradeRig(OrderRig):
     """Use ``start`` and ``stop``; the processes that run now are in ``children`` by service."""
 
-    def __init__(self, home: Path) -> None:
-        super().__init__(home, execution__drain="hand_over", simvenue__flow_rate="1")
+    def __init__(self, home: Path, nats_servers: int = 1) -> None:
+        """With three NATS servers every stream has three copies, and ``nats.url`` is that of the first one."""
+        super().__init__(home, execution__drain="hand_over", simvenue__flow_rate="1", nats__replicas=nats_servers)
+        self.nats = NatsCluster(home, self.settings.nats.url, nats_servers) if nats_servers > 1 else None
         postgres, valkey, *admin = free_ports(2 + len(FLEET))
         self.environ |= {
             f"TICKMESH_{name.upper()}__ADMIN_PORT": str(port) for name, port in zip(FLEET, admin, strict=True)
@@ -82,6 +89,8 @@ class UpgradeRig(OrderRig):
         }
         self.settings = load(self.environ)
         self.consumer = Consumer()
+        self.on_ring = Consumer()
+        """What a consumer of the first feed's ring hears; only with several NATS servers does that feed write one."""
         self.intents: list[tuple[int, OrderIntent]] = []
         self.leaders = Leaders()
         self.generation = 0
@@ -93,14 +102,23 @@ class UpgradeRig(OrderRig):
         self.home.mkdir(parents=True, exist_ok=True)
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3))
         data = self.home / "data"
-        for spec in local_servers(self.settings, data):
+        if self.nats is not None:
+            for child in self.nats.children:
+                self.children[child.name] = child
+                await child.start()
+            for child in self.nats.children:
+                await self.ready(child.name)
+        for spec in local_servers(self.settings, data, ("postgres", "valkey") if self.nats else SERVER_NAMES):
             self.environ |= {f"TICKMESH_{k.replace('.', '__').upper()}": v for k, v in spec.overrides.items()}
             await self._start(_child(spec, self.home))
         await self._start(self._service("simvenue"))
-        self.bus = await NatsBus.connect(self.settings.nats.url, name="rig")
+        self.bus = await NatsBus.connect(self.settings.nats.url, name="rig", replicas=self.settings.nats.replicas)
         await self.consumer.listen(self.bus)
         await self.bus.subscribe("md.book.*.*", self._on_book)
         await self.bus.subscribe(f"order.intent.{ACCOUNT}", self._on_any_intent)
+        if self.nats is not None:
+            reader = RingReader(self.home / "feed-0")
+            self._following.append(asyncio.create_task(reader.run(self.on_ring.take, asyncio.Event())))
         await (await self.bus.kv("strategies")).put("spec.mm", hot_document(STRATEGY))
         self._following.append(asyncio.create_task(self.leaders.follow(self.bus, "strategy.mm")))
         for service in FLEET:
@@ -120,6 +138,35 @@ class UpgradeRig(OrderRig):
         self.children[service] = new
         del self.children[old.name]
 
+    async def drain_node(self) -> None:
+        """Every process of this node is told to stop at once. What runs twice (feed, execution, strategy) has its warm
+        second on the other node; of the others a new one starts there as the old one goes, as a ReplicaSet does."""
+        self.generation += 1
+        old = {service: self.children[service] for service in FLEET}
+        new = {service: await self._new(service) for service in TWICE}
+        await asyncio.sleep(0.5)
+        self.leaders.stopped_ns.append(time.monotonic_ns())
+        async with asyncio.TaskGroup() as group:
+            for child in old.values():
+                group.create_task(child.stop())
+            started = {s: group.create_task(self._new(s)) for s in FLEET if s not in TWICE}
+        for service in FLEET:
+            self.children[service] = new.get(service) or started[service].result()
+            del self.children[old[service].name]
+
+    def lapses_s(self, name: str) -> list[float]:
+        """How long a process that held its lease all the time did not have it, each time, by its own log."""
+        found, since = [], 0.0
+        for line in (self.home / f"{name}.log").read_text().splitlines():
+            at = datetime.fromisoformat(line.split(" ", 1)[0]).timestamp() if ": lease " in line else 0.0
+            if "not renewed in time" in line:
+                since = at
+            elif since and "held by us" in line:
+                found.append(at - since)
+                since = 0.0
+        assert not since, f"{name} never got its lease back"
+        return found
+
     async def stop(self) -> None:
         for task in self._following:
             task.cancel()
@@ -129,13 +176,12 @@ class UpgradeRig(OrderRig):
             if service in self.children:
                 await self.children[service].stop()
         for name in list(self.children):
-            if name not in ("nats", "postgres", "valkey"):
+            if not name.startswith(("nats", "postgres", "valkey")):
                 await self.children[name].stop()
         if self.bus is not None:
             await self.bus.close()
-        for name in ("valkey", "postgres", "nats"):
-            if name in self.children:
-                await self.children[name].stop()
+        for name in list(self.children):
+            await self.children[name].stop()
         await self._http.close()
 
     async def drained(self, service: str) -> None:
@@ -151,6 +197,8 @@ class UpgradeRig(OrderRig):
             "TICKMESH_OBSERVE__INSTANCE": name,
             "TICKMESH_LOCAL__DATA_DIR": str(self.home / name),
         }
+        if service == "feed" and self.nats is not None:
+            environ["TICKMESH_LOCAL__TRANSPORT"] = "shm"
         if service == "gateway":
             environ["TICKMESH_GATEWAY__PORT"] = str(more)
         child = self._service(service, name, environ)

@@ -39,6 +39,8 @@ _NATS_ERRORS = (NatsError, asyncio.TimeoutError, OSError)
 _CLOSE_TIMEOUT_S = 5.0
 _LAYOUT_RETRY_S = 1.0
 _TELL_EVERY_S = 1.0
+_REPLAY_PATIENCE_S = 10.0
+_REPLAY_RETRY_S = 0.2
 
 
 class _Task:
@@ -426,34 +428,43 @@ class NatsBus:
     async def replay(
         self, stream: str, *, filter_subject: str = ">", start_seq: int = 1, newest: int = 0
     ) -> AsyncIterator[tuple[str, bytes, int]]:
-        puller: Puller | None = None
-        try:
-            info = await self._js.stream_info(stream)
-            if newest:
-                start_seq = max(start_seq, info.state.last_seq - newest + 1)
-            if info.state.messages == 0 or info.state.last_seq < start_seq:
+        now = asyncio.get_running_loop().time
+        give_up_at = 0.0  # a consumer that was never there is not waited for
+        while True:
+            puller: Puller | None = None
+            try:
+                info = await self._js.stream_info(stream)
+                if newest:
+                    start_seq, newest = max(start_seq, info.state.last_seq - newest + 1), 0
+                if info.state.messages == 0 or info.state.last_seq < start_seq:
+                    return
+                config = ConsumerConfig(
+                    ack_policy=AckPolicy.NONE,
+                    deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+                    opt_start_seq=max(start_seq, 1),
+                    filter_subject=None if filter_subject == ">" else filter_subject,
+                    inactive_threshold=30,
+                    mem_storage=True,
+                )
+                consumer = await self._js.add_consumer(stream, config)
+                left = consumer.num_pending or 0
+                puller = Puller(self._client, stream, consumer.name, 1000, self._answer)
+                await puller.open()
+                give_up_at = now() + _REPLAY_PATIENCE_S
+                while left > 0:
+                    for message in await puller.take():
+                        left = min(left - 1, message.pending)
+                        start_seq, give_up_at = message.stream_seq + 1, now() + _REPLAY_PATIENCE_S
+                        yield message.subject, message.data, message.stream_seq
                 return
-            config = ConsumerConfig(
-                ack_policy=AckPolicy.NONE,
-                deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
-                opt_start_seq=max(start_seq, 1),
-                filter_subject=None if filter_subject == ">" else filter_subject,
-                inactive_threshold=30,
-                mem_storage=True,
-            )
-            consumer = await self._js.add_consumer(stream, config)
-            left = consumer.num_pending or 0
-            puller = Puller(self._client, stream, consumer.name, 1000, self._answer)
-            await puller.open()
-            while left > 0:
-                for message in await puller.take():
-                    left = min(left - 1, message.pending)
-                    yield message.subject, message.data, message.stream_seq
-        except (*_NATS_ERRORS, APIError) as error:
-            raise DependencyError("nats", f"cannot read stream {stream}: {explain(error)}") from error
-        finally:
-            if puller is not None:
-                await puller.close()
+            except (*_NATS_ERRORS, APIError, PullLostError) as error:
+                # Its server went, in a roll of the cluster perhaps: go on where it stopped, at another one.
+                if now() >= give_up_at or self._client.is_closed:
+                    raise DependencyError("nats", f"cannot read stream {stream}: {explain(error)}") from error
+                await asyncio.sleep(_REPLAY_RETRY_S)
+            finally:
+                if puller is not None:
+                    await puller.close()
 
     async def last(self, stream: str, subject: str) -> bytes | None:
         try:
