@@ -62,7 +62,7 @@ async def test_a_request_that_never_arrived_is_called_absent_only_after_spaced_q
     client_id = lone.send(lone.intent(behind_ticks=300))
     unknown = await lone.until(client_id, S.UNKNOWN)
     ended = await lone.until(client_id, S.REJECTED, S.SUBMITTED)
-    assert ended.state is S.REJECTED and "queries and its order list agree" in ended.reason
+    assert ended.state is S.REJECTED and "queries, its orders and its trades agree" in ended.reason
     assert ended.publish_ns - unknown.publish_ns > 400_000_000, "three questions 0.2 s apart and growing"
     _, record = await lone.settle()
     assert record["orders"] == []
@@ -76,6 +76,8 @@ async def test_a_request_that_never_arrived_is_called_absent_only_after_spaced_q
         ({"status": 503, "msg": "Service Unavailable."}, False, [S.PENDING_SUBMIT, S.REJECTED]),
         ({"status": 502, "code": 0, "msg": "Bad gateway"}, True, [S.PENDING_SUBMIT, S.UNKNOWN, S.SUBMITTED]),
         ({"status": 408, "code": -1007, "msg": "Timeout waiting for response"}, True,
+         [S.PENDING_SUBMIT, S.UNKNOWN, S.SUBMITTED]),
+        ({"status": 400, "code": -4116, "msg": "ClientOrderId is duplicated."}, True,
          [S.PENDING_SUBMIT, S.UNKNOWN, S.SUBMITTED]),
         ({"status": 400, "code": -2019, "msg": "Margin is insufficient."}, False, [S.PENDING_SUBMIT, S.REJECTED]),
     ],

@@ -319,7 +319,7 @@ class OrderLedger:
         self, order: OrderMachine, step: Step, now_ns: int, *, anomaly: bool = False, report: Report | None = None
     ) -> None:
         client_id = order.client_order_id
-        message_id = f"{client_id}.{order.steps}.{step.state}.{order.cum_lots}"
+        message_id = f"{client_id}.{order.steps}.{step.state}.{order.cum_lots}.{order.average_price}"
         if anomaly:
             message_id += f".anomaly.{self.anomalies}.{now_ns}"
         event = order.event(step, now_ns, anomaly=anomaly)

@@ -2,7 +2,7 @@
 
 In: REST lists and queries. Out: facts and trades into the ledger, positions and balances into the risk view,
 verdicts on UNKNOWN orders. The venue is right; a position that has to be corrected again and again halts the
-account. It refuses to call an order absent before several spaced questions and the order list agree.
+account. It refuses to call an order absent before several spaced questions, the venue's orders and its trades agree.
 """
 
 from __future__ import annotations
@@ -321,7 +321,7 @@ class Reconciler:
                 if misses < self._settings.unknown_queries:
                     continue
                 if await self._not_listed(order):
-                    reason = f"the venue has no such order: {misses} queries and its order list agree"
+                    reason = f"the venue has no such order: {misses} queries, its orders and its trades agree"
                     self._ledger.advance(order, OrderState.REJECTED, self._clock.wall_ns(), reason, _NOT_FOUND)
                     self._path.flush()
                 wait_s = spacing
@@ -343,9 +343,12 @@ class Reconciler:
             return True
 
     async def _not_listed(self, order: OrderMachine) -> bool:
-        """Whether the venue's own list since the order was made lacks it; takes the list's word when it does not."""
+        """Whether neither the venue's orders since then nor its trades tell of it; takes their word when they do."""
         try:
             await self._orders_since(order.symbol, order.created_ns // 1_000_000 - _MARGIN_MS, urgent=True)
+            if order.state is OrderState.UNKNOWN:
+                async with self._sweeping:
+                    await self._trades(order.symbol)
         except VenueCallError as error:
             self._note(error)
             return False

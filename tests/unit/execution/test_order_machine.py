@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import permutations
 
 import pytest
 
@@ -35,6 +36,19 @@ def test_every_state_is_in_the_table_and_nothing_leaves_an_end_but_late_fills() 
     for end in (S.CANCELED, S.EXPIRED):
         assert TRANSITIONS[end] == {end, S.FILLED}
     assert S.PENDING_SUBMIT not in TRANSITIONS[S.UNKNOWN], "an UNKNOWN order is never sent again"
+
+
+def test_an_order_that_was_amended_has_its_newest_quantity_whatever_order_the_reports_come_in() -> None:
+    placed = Report(7, S.SUBMITTED, 0, Decimal(0), 1, 10)
+    partly = Report(7, S.PARTIALLY_FILLED, 4, Decimal(100), 3, 10)
+    amended = Report(7, S.PARTIALLY_FILLED, 4, Decimal(100), 5, 6)
+    for reports in permutations((placed, partly, amended)):
+        order = machine()
+        for told in reports:
+            order.report(told)
+        assert (order.state, order.qty_lots, order.cum_lots) == (S.PARTIALLY_FILLED, 6, 4)
+        order.report(Report(7, S.FILLED, 6, Decimal(100), 9, 6))
+        assert order.state is S.FILLED
 
 
 def test_unknown_never_turns_into_rejected_by_a_repeated_timeout() -> None:

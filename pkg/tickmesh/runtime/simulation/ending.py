@@ -143,7 +143,7 @@ class Ending:
         live = writer.routes.ask("GET /state")
         replay = Replay(ACCOUNT, VENUE)
         for line in self._stage.server.streams["ORDERS"]:
-            late = line.time_ns > writer.bus.first_read_ns["ORDERS"] and line.by is not writer.process
+            late = line.time_ns > writer.bus.first_read_ns["ORDERS"] and writer.process not in line.by
             if line.seq >= live["from_seq"] and not late:
                 replay.apply(line.subject, line.data, line.seq)
         picture = replay.picture()

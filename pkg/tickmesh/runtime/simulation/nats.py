@@ -36,7 +36,8 @@ class Line:
     data: bytes
     seq: int
     time_ns: int
-    by: Process | None = None
+    by: list[Process] = field(default_factory=list)
+    """Who said it, those included whose message was a duplicate."""
 
 
 @dataclass(slots=True)
@@ -78,13 +79,16 @@ class NatsServer:
         """Capture and fan out; returns the stream sequence, 0 when no stream captures the subject."""
         seen = self._message_ids.get(message_id) if message_id else None
         if seen is not None and self.world.now_ns - seen[1] < _DUPLICATE_WINDOW_NS:
+            for line in self.streams["ORDERS"]:
+                if line.seq == seen[0] and by is not None:
+                    line.by.append(by)
             return seen[0]
         seq = 0
         for stream, patterns in STREAMS.items():
             if any(matches(p, subject) for p in patterns):
                 lines = self.streams[stream]
                 seq = self._last_seq[stream] = self._last_seq[stream] + 1
-                line = Line(subject, data, seq, self.world.now_ns, by)
+                line = Line(subject, data, seq, self.world.now_ns, [by] if by is not None else [])
                 lines.append(line)
                 if stream == "MD" and len(lines) > 400:
                     del lines[:200]
