@@ -11,8 +11,9 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tickmesh.domain.enums import IntentAction, OrderState, RiskState
+from tickmesh.domain.enums import IntentAction, OrderState
 from tickmesh.domain.errors import NotFiniteError
+from tickmesh.domain.halt import ALL
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import BookUpdate, Control, FillEvent, MarkPrice, OrderEvent, OrderIntent, Trade
 from tickmesh.engine.effects import ViewEffects
@@ -30,10 +31,11 @@ from tickmesh.engine.event import (
     Unanswered,
 )
 from tickmesh.engine.intake import IntentDesk, Settled
-from tickmesh.execution.halt import ALL, HaltLatch
+from tickmesh.execution.halt import HaltLatch
 from tickmesh.execution.ledger import OrderLedger, TradeFact, VenueFact
 from tickmesh.execution.machine import OrderMachine
 from tickmesh.portfolio.portfolio import Portfolio
+from tickmesh.risk.halt import show
 from tickmesh.risk.limits import Limits
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.risk.view import RiskView
@@ -139,7 +141,7 @@ class Engine:
 
     def _on_control(self, control: Control, now_ns: int, mono_ns: int) -> None:
         if self.latch.apply(control):
-            self._show_halts()
+            show(self.latch.state.scopes, self.view)
             if control.verb != "resume":
                 spare = control.verb == "reduce"
                 covered = [
@@ -147,17 +149,6 @@ class Engine:
                 ]
                 self._cancel(covered)
         self._say(self.floor.on_control(control, Moment(now_ns, mono_ns)), now_ns, mono_ns)
-
-    def _show_halts(self) -> None:
-        view, latch = self.view, self.latch
-        view.overall, view.account_state = latch.of(ALL), latch.of(f"account.{view.account}")
-        for symbol, found in view.symbols.items():
-            found.state = latch.of(f"symbol.{symbol}")
-        states: dict[str, RiskState] = {}
-        for scope, latched in latch.state.scopes.items():
-            if scope.startswith("strategy."):
-                states[scope.partition(".")[2]] = latched.state
-        view.strategy_state = states
 
     def _cancel(self, orders: list[OrderMachine]) -> None:
         self._actions += [Cancel(order.symbol, order.client_order_id) for order in orders]

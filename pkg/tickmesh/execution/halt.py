@@ -9,26 +9,14 @@ from __future__ import annotations
 import msgspec
 
 from tickmesh.domain.enums import RiskState
+from tickmesh.domain.halt import ALL, HARDNESS, Latches, asked_state, state_of, take
 from tickmesh.domain.messages import Control
-
-ALL = "all"
-_STATES = {"halt": RiskState.HALTED, "reduce": RiskState.REDUCING, "resume": RiskState.ACTIVE}
-_HARDNESS = {RiskState.ACTIVE: 0, RiskState.REDUCING: 1, RiskState.HALTED: 2}
-
-
-class Latched(msgspec.Struct, frozen=True):
-    """Why a scope is not ACTIVE."""
-
-    state: RiskState
-    reason: str = ""
-    actor: str = ""
-    since_ns: int = 0
 
 
 class HaltState(msgspec.Struct):
     """What is persisted: latches by scope, and the last command of the CTL stream that is in them."""
 
-    scopes: dict[str, Latched] = msgspec.field(default_factory=dict)
+    scopes: Latches = msgspec.field(default_factory=dict)
     ctl_seq: int = 0
     flatten: list[str] = []
     """Scopes that are halted and still to be flattened."""
@@ -44,7 +32,7 @@ def merge(mine: HaltState, theirs: HaltState) -> HaltState:
     both = dict(theirs.scopes)
     for scope, latched in mine.scopes.items():
         other = both.get(scope)
-        if other is None or _HARDNESS[other.state] < _HARDNESS[latched.state]:
+        if other is None or HARDNESS[other.state] < HARDNESS[latched.state]:
             both[scope] = latched
     return HaltState(both, mine.ctl_seq, sorted({*mine.flatten, *theirs.flatten}))
 
@@ -71,30 +59,20 @@ class HaltLatch:
             if ctl_seq <= self.state.ctl_seq:
                 return False
             self.state.ctl_seq = ctl_seq
-        state = _STATES.get(control.verb)
-        if state is None or not self.concerns_us(control.scope):
+        state, scope, held = asked_state(control), control.scope, self.state
+        if state is None or not self.concerns_us(scope):
             return False
-        scopes = self.state.scopes
-        if state is RiskState.ACTIVE:
-            lifted = list(scopes) if control.scope == ALL else [s for s in scopes if s == control.scope]
-            for scope in lifted:
-                del scopes[scope]
-            self.state.flatten = [scope for scope in self.state.flatten if scope in scopes]
-            return bool(lifted)
-        present = scopes.get(control.scope)
+        present = held.scopes.get(scope)
         flatten = state is RiskState.HALTED and control.arguments.get("flatten") == "true"
-        # A halt is not softened by a later reduce: it must be resumed. A later command may want it flat as well.
-        if (
-            present is not None
-            and _HARDNESS[present.state] >= _HARDNESS[state]
-            and not (flatten and control.publish_ns > present.since_ns)
-        ):
+        # A later command may want flat what is halted already.
+        again = flatten and present is not None and control.publish_ns > present.since_ns
+        if not take(held.scopes, scope, control, again=again):
             return False
-        scopes[control.scope] = Latched(state, control.reason, control.actor, control.publish_ns)
         if flatten:
-            self.state.flatten = sorted({*self.state.flatten, control.scope})
+            held.flatten = sorted({*held.flatten, scope})
+        elif state is RiskState.ACTIVE:
+            held.flatten = [other for other in held.flatten if other in held.scopes]
         return True
 
     def of(self, scope: str) -> RiskState:
-        found = self.state.scopes.get(scope)
-        return found.state if found is not None else RiskState.ACTIVE
+        return state_of(self.state.scopes, scope)

@@ -15,8 +15,9 @@ import msgspec
 
 from tickmesh.domain.enums import OrderState
 from tickmesh.domain.errors import NotFiniteError
+from tickmesh.domain.halt import ALL
 from tickmesh.domain.messages import AccountSnapshot, OrderEvent
-from tickmesh.risk.halt import ALL, scope_of
+from tickmesh.risk.halt import scope_of
 from tickmesh.risk.limits import Limits
 
 _NS_PER_S = 1_000_000_000

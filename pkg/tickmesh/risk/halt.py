@@ -1,9 +1,8 @@
-"""HaltBook: which scopes are halted or may only reduce, latched until a person resumes them.
+"""HaltBook: what the risk service holds halted, and how a risk view shows latches.
 
-In come Control messages, in any order and more than once; out come the state of an order's scopes. The
-stronger state wins, only ``resume`` loosens: its own scope, or everything with ``all``. A resume on the bus is final:
-its two steps are taken where the person acts (docs/decisions/0072). Names are compared as subject tokens, so
-that no spelling slips past a halt.
+In come Control messages (``domain.halt`` says what they do); out come the state of a scope and the saved form. Names
+are compared as subject tokens, so that no spelling slips past a halt. A resume on the bus is final: its two steps are
+taken where the person acts (docs/decisions/0072).
 """
 
 from __future__ import annotations
@@ -13,14 +12,10 @@ from collections.abc import Iterable
 import msgspec
 
 from tickmesh.domain.enums import RiskState
+from tickmesh.domain.halt import ALL, KINDS, Latched, Latches, asked_state, state_of, take
 from tickmesh.domain.messages import Control
 from tickmesh.domain.subjects import clean_scope, token
 from tickmesh.risk.view import RiskView
-
-ALL = "all"
-KINDS = ("account", "strategy", "symbol")
-_STATES = {"halt": RiskState.HALTED, "reduce": RiskState.REDUCING, "resume": RiskState.ACTIVE}
-_RANK = {RiskState.ACTIVE: 0, RiskState.REDUCING: 1, RiskState.HALTED: 2}
 
 
 class Halt(msgspec.Struct, frozen=True):
@@ -42,57 +37,37 @@ class HaltBook:
     """All scopes that are not ACTIVE."""
 
     def __init__(self, halts: Iterable[Halt] = ()) -> None:
-        self._halts = {halt.scope: halt for halt in halts}
+        self._latches: Latches = {h.scope: Latched(h.state, h.reason, h.actor, h.at_ns) for h in halts}
 
     @property
     def halts(self) -> list[Halt]:
         """Every scope that is not ACTIVE, sorted by name; also the saved form."""
-        return [self._halts[scope] for scope in sorted(self._halts)]
+        return [
+            Halt(scope, held.state, held.reason, held.actor, held.since_ns)
+            for scope, held in sorted(self._latches.items())
+        ]
 
     def apply(self, control: Control) -> bool:
         """Take a command; returns whether it changed anything. Verbs of others and malformed scopes change nothing."""
-        state, scope = _STATES.get(control.verb), clean_scope(control.scope)
-        if state is None or not is_scope(scope) or control.scope.endswith("."):
+        scope = clean_scope(control.scope)
+        if asked_state(control) is None or not is_scope(scope) or control.scope.endswith("."):
             return False
-        if state is RiskState.ACTIVE:
-            lifted = list(self._halts) if scope == ALL else [s for s in self._halts if s == scope]
-            for name in lifted:
-                del self._halts[name]
-            return bool(lifted)
-        if _RANK[state] <= _RANK[self.of(scope)]:
-            return False
-        self._halts[scope] = Halt(scope, state, control.reason, control.actor, control.publish_ns)
-        return True
+        return take(self._latches, scope, control)
 
     def of(self, scope: str) -> RiskState:
         """The state of one scope by itself."""
-        halt = self._halts.get(scope)
-        return halt.state if halt is not None else RiskState.ACTIVE
+        return state_of(self._latches, scope)
 
-    def state(self, account: str = "", strategy: str = "", symbol: str = "") -> RiskState:
-        """The strictest state that covers an order of this account, strategy and symbol."""
-        names = {"account": account, "strategy": strategy, "symbol": symbol}
-        scopes = [ALL, *(scope_of(kind, name) for kind, name in names.items() if name)]
-        return max((self.of(scope) for scope in scopes), key=_RANK.__getitem__)
 
-    def write_to(self, view: RiskView, strategies: Iterable[str] = ()) -> None:
-        """Put the states into the view that pre-trade checks look at.
-
-        Args:
-            view: changed; its throttles stay as they are.
-            strategies: strategies that are known by name; halted ones not among them are written as tokens.
-        """
-        view.overall = self.of(ALL)
-        view.account_state = self.of(scope_of("account", view.account))
-        for symbol, seen in view.symbols.items():
-            seen.state = self.of(scope_of("symbol", symbol))
-        view.strategy_state.clear()
-        for scope, halt in self._halts.items():
-            kind, _, name = scope.partition(".")
-            if kind == "strategy":
-                view.strategy_state[name] = halt.state
-        for strategy in strategies:
-            view.strategy_state[strategy] = self.of(scope_of("strategy", strategy))
+def show(latches: Latches, view: RiskView) -> None:
+    """Put the states into the view that pre-trade checks look at; its throttles stay as they are."""
+    view.overall = state_of(latches, ALL)
+    view.account_state = state_of(latches, f"account.{view.account}")
+    for symbol, seen in view.symbols.items():
+        seen.state = state_of(latches, f"symbol.{symbol}")
+    view.strategy_state = {
+        scope.partition(".")[2]: held.state for scope, held in latches.items() if scope.startswith("strategy.")
+    }
 
 
 def reopen(view: RiskView, control: Control) -> bool:

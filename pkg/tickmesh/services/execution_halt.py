@@ -15,10 +15,12 @@ import msgspec
 
 from tickmesh.domain.enums import RiskState
 from tickmesh.domain.errors import DependencyError
+from tickmesh.domain.halt import ALL
 from tickmesh.domain.messages import Control, decode
-from tickmesh.execution.halt import ALL, HaltLatch, HaltState, merge
+from tickmesh.execution.halt import HaltLatch, HaltState, merge
 from tickmesh.execution.machine import OrderMachine
 from tickmesh.ports import Bus, DurableMessage
+from tickmesh.risk.halt import reopen, show
 from tickmesh.risk.view import RiskView
 
 log = logging.getLogger(__name__)
@@ -123,7 +125,7 @@ class HaltKeeper:
         if control.verb == "halt":
             _write(self._path.with_suffix("").with_suffix(".emergency.json"), msgspec.json.encode(self.picture()))
         if control.verb == "resume":
-            self._reopen(control.scope)
+            reopen(self._view, control)
         else:
             self._cancel(
                 lambda order: _covers(control.scope, order) and (control.verb == "halt" or not order.reduce_only)
@@ -140,24 +142,7 @@ class HaltKeeper:
             self.flatten(scope)
 
     def _show(self) -> None:
-        view, latch = self._view, self.latch
-        view.overall = latch.of(ALL)
-        view.account_state = latch.of(f"account.{self._account}")
-        for symbol, symbol_view in view.symbols.items():
-            symbol_view.state = latch.of(f"symbol.{symbol}")
-        view.strategy_state = {
-            scope.partition(".")[2]: latched.state
-            for scope, latched in latch.state.scopes.items()
-            if scope.startswith("strategy.")
-        }
-
-    def _reopen(self, scope: str) -> None:
-        """A person has resumed: the execution throttle of what was resumed starts anew."""
-        kind, _, name = scope.partition(".")
-        for strategy in list(self._view.throttled):
-            if scope == ALL or (kind == "strategy" and strategy == name):
-                self._view.throttled.discard(strategy)
-                self._view.strategy_orders.pop(strategy, None)
+        show(self.latch.state.scopes, self._view)
 
 
 def _covers(scope: str, order: OrderMachine) -> bool:

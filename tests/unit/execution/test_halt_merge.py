@@ -6,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tickmesh.domain.enums import RiskState
-from tickmesh.execution.halt import HaltState, Latched, merge
+from tickmesh.domain.halt import Latched
+from tickmesh.domain.messages import Control
+from tickmesh.execution.halt import HaltLatch, HaltState, merge
+from tickmesh.risk.halt import HaltBook
 from tickmesh.services.execution import order_window_ms
 
 SCOPES = st.dictionaries(
@@ -38,3 +41,25 @@ def test_an_order_is_too_old_at_the_venue_before_a_successor_may_act() -> None:
     assert order_window_ms(5000, 3000) == 750
     assert order_window_ms(400, 3000) == 400
     assert order_window_ms(5000, 1000) == 500
+
+
+_COMMANDS = st.lists(
+    st.tuples(
+        st.sampled_from(["halt", "reduce", "resume", "mode"]),
+        st.sampled_from(["all", "account.main", "strategy.mm", "symbol.BTCUSDT", "symbol.", "nonsense"]),
+        st.booleans(),
+    ),
+    max_size=30,
+)
+
+
+@given(_COMMANDS)
+def test_risk_and_execution_latch_the_same_whatever_they_hear(commands: list[tuple[str, str, bool]]) -> None:
+    book, latch = HaltBook(), HaltLatch("main")
+    for number, (verb, scope, flatten) in enumerate(commands, start=1):
+        arguments = {"flatten": "true"} if flatten else {}
+        control = Control(verb=verb, scope=scope, actor="ann", publish_ns=number, arguments=arguments)
+        book.apply(control)
+        latch.apply(control, number)
+        assert {h.scope: h.state for h in book.halts} == {s: held.state for s, held in latch.state.scopes.items()}
+    assert set(latch.state.flatten) <= {s for s, held in latch.state.scopes.items() if held.state is RiskState.HALTED}

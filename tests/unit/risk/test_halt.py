@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import RiskState
+from tickmesh.domain.halt import take
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import Control
-from tickmesh.risk.halt import Halt, HaltBook, is_scope, reopen, scope_of
+from tickmesh.risk.halt import Halt, HaltBook, is_scope, reopen, scope_of, show
 from tickmesh.risk.view import RateWindow, RiskView
 
 BTC = Instrument(venue="s", symbol="BTCUSDT", base="BTC", quote="USDT", tick_size=Decimal(1), lot_size=Decimal(1))
@@ -28,11 +29,10 @@ def say(verb: str, scope: str, actor: str = "ann") -> Control:
 def test_a_halt_covers_its_scope_and_no_other() -> None:
     book = HaltBook()
     assert book.apply(say("halt", "strategy.mm"))
-    assert book.state("main", "mm", "BTCUSDT") is RiskState.HALTED
-    assert book.state("main", "other", "BTCUSDT") is RiskState.ACTIVE
+    assert book.of("strategy.mm") is RiskState.HALTED
+    assert book.of("strategy.other") is book.of("account.main") is book.of("all") is RiskState.ACTIVE
     assert book.apply(say("reduce", "all"))
-    assert book.state("main", "other", "BTCUSDT") is RiskState.REDUCING
-    assert book.state("main", "mm") is RiskState.HALTED
+    assert book.of("all") is RiskState.REDUCING and book.of("strategy.mm") is RiskState.HALTED
 
 
 def test_it_is_latched_a_reduce_does_not_soften_a_halt_and_only_resume_loosens() -> None:
@@ -42,7 +42,7 @@ def test_it_is_latched_a_reduce_does_not_soften_a_halt_and_only_resume_loosens()
     assert book.of("account.main") is RiskState.HALTED
     assert not book.apply(say("resume", "account.other"))
     assert book.apply(say("resume", "account.main"))
-    assert book.state("main") is RiskState.ACTIVE
+    assert book.of("account.main") is RiskState.ACTIVE
     assert not book.apply(say("resume", "account.main"))
 
 
@@ -65,7 +65,7 @@ def test_saved_halts_come_back_with_who_and_why() -> None:
 def test_no_spelling_of_a_name_slips_past_a_halt_or_breaks_a_subject(name: str) -> None:
     book = HaltBook()
     assert book.apply(say("halt", f"strategy.{name}"))
-    assert book.state(strategy=name) is RiskState.HALTED
+    assert book.of(scope_of("strategy", name)) is RiskState.HALTED
     subject = subjects.control("halt", f"strategy.{name}")
     assert subject.count(".") == 3 and not set(subject) & set(" \r\n*>\t")
 
@@ -102,23 +102,19 @@ def test_each_scope_is_the_strongest_since_its_last_resume_and_saying_it_all_aga
 
 
 def test_the_view_of_the_checks_shows_the_states() -> None:
-    view = RiskView("main", {"BTCUSDT": BTC})
-    book = HaltBook()
+    view, latches = RiskView("main", {"BTCUSDT": BTC}), {}
     for verb, scope in (
-        ("reduce", "all"),
-        ("halt", "account.main"),
-        ("halt", "symbol.BTCUSDT"),
-        ("halt", "strategy.a.b"),
-    ):
-        book.apply(say(verb, scope))
-    book.write_to(view, ["a.b", "mm"])
+        ("reduce", "all"), ("halt", "account.main"), ("halt", "symbol.BTCUSDT"), ("halt", "strategy.a"),
+        ("halt", "account.other"),
+    ):  # fmt: skip
+        assert take(latches, scope, say(verb, scope))
+    show(latches, view)
     assert (view.overall, view.account_state) == (RiskState.REDUCING, RiskState.HALTED)
-    assert view.symbols["BTCUSDT"].state is RiskState.HALTED
-    assert view.strategy_state["a.b"] is RiskState.HALTED and view.strategy_state["mm"] is RiskState.ACTIVE
-    book.apply(say("resume", "all"))
-    book.write_to(view, ["a.b"])
+    assert view.symbols["BTCUSDT"].state is RiskState.HALTED and view.strategy_state == {"a": RiskState.HALTED}
+    take(latches, "all", say("resume", "all"))
+    show(latches, view)
     assert view.overall is view.account_state is view.symbols["BTCUSDT"].state is RiskState.ACTIVE
-    assert view.strategy_state == {"a.b": RiskState.ACTIVE}
+    assert view.strategy_state == {}
 
 
 def test_only_a_person_reopens_what_the_throttle_shut() -> None:
