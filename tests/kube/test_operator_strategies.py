@@ -8,9 +8,13 @@ import time
 
 import psutil
 import pytest
-from world import World, account, eventually, strategy
+from lightkube import Client, KubeConfig
+from lightkube.types import PatchType
+from world import World, account, breaker, eventually, strategy
 
 from tickmesh.kube.desired import FINALIZER
+from tickmesh.kube.generate import rendered
+from tickmesh.services.operator.cluster import STRATEGY
 
 
 def test_a_strategy_becomes_a_deployment_a_bucket_entry_and_a_status(world: World) -> None:
@@ -183,9 +187,11 @@ def test_a_hundred_edits_a_second_end_in_the_last_one_without_a_hot_loop(world: 
     world.apply(strategy())
     eventually(lambda: world.bucket("strategies", "spec.mm"), what="the bucket entry")
     before = _calls(world, process)
+    client = Client(config=KubeConfig.from_file(world.api.kubeconfig), namespace=world.namespace)
+    began = time.monotonic()
     for step in range(100):
-        patch = json.dumps({"spec": {"parameters": {"step": step}}})
-        world.kubectl("patch", "strategy", "mm", "--type=merge", "-p", patch)
+        client.patch(STRATEGY, "mm", {"spec": {"parameters": {"step": step}}}, patch_type=PatchType.MERGE)
+    print(f"{100 / (time.monotonic() - began):.0f} edits a second")
     eventually(
         lambda: (world.bucket("strategies", "spec.mm") or {})["spec"]["parameters"].get("step") == 99, what="step 99"
     )
@@ -198,6 +204,44 @@ def test_a_hundred_edits_a_second_end_in_the_last_one_without_a_hot_loop(world: 
     assert resource is not None
     ours = [a for a in resource["metadata"].get("annotations", {}) if "kopf" in a or "tickmesh" in a]
     assert ours == [], "annotations grow"
+
+
+def test_a_plugin_whose_map_is_not_watched_is_not_asked_for_with_every_report(world: World) -> None:
+    world.operator()
+    world.kubectl("create", "configmap", "own", "--from-literal=strategy.py=class A: pass")
+    world.apply(strategy(plugin={"configMap": {"name": "own"}}))
+    deployment = eventually(lambda: world.get("deployment", "strategy-mm"), what="the Deployment")
+    assert deployment["spec"]["template"]["metadata"]["annotations"]["tickmesh.io/plugin-sha256"]
+    eventually(lambda: world.status("strategy", "mm").get("phase"), what="a status")
+    before = _reads_of_config_maps(world)
+    for second in range(1, 6):
+        report = {"holder": "a", "epoch": second, "generation": 1, "mode": "Simulation", "open_orders": 0,
+                  "positions": {}, "pnl": "0", "last_signal_ns": 0, "paused": False, "written_ns": second}  # fmt: skip
+        world.put("strategies", "report.mm", report)
+        eventually(lambda second=second: world.status("strategy", "mm").get("epoch") == second, 30, "told")
+    assert _reads_of_config_maps(world) - before <= 2, "asked for with every report"
+
+
+def test_a_deleted_definition_ends_nothing_else_and_comes_back(world: World) -> None:
+    if not world.api.processes:
+        pytest.skip("this removes a resource definition; not in the cluster of KUBECONFIG")
+    process = world.operator()
+    world.apply(strategy("before"), breaker("rest", "VenueREST"))
+    eventually(lambda: world.get("deployment", "strategy-before"), what="the Deployment")
+    assert world.kubectl("delete", "crd", "strategies.tickmesh.io", "--timeout=60s").returncode == 0
+    # Its Strategies go with it, each after its orders; breakers are looked after as before.
+    world.apply(breaker("rest", "VenueREST", forced="Open"))
+    eventually(lambda: world.status("circuitbreaker", "rest").get("state") == "Open", what="a trip meanwhile")
+    calls = _calls(world, process)
+    time.sleep(3)
+    assert _calls(world, process) - calls <= 3, "a hot loop about a kind that is not there"
+    crds = [text for path, text in rendered().items() if path.startswith("k8s/crds/")]
+    world.api.apply("\n---\n".join(crds), "--server-side", "--force-conflicts")
+    world.api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "strategies.tickmesh.io")
+    eventually(lambda: world.kubectl("get", "strategies").returncode == 0, what="the kind is served again")
+    world.apply(strategy("after"))
+    eventually(lambda: world.get("deployment", "strategy-after"), 60, "work goes on with the kind")
+    assert process.poll() is None, world.log(-1)
 
 
 def test_an_api_server_that_is_away_costs_nothing(world: World) -> None:
@@ -236,3 +280,12 @@ def _calls(world: World, process: subprocess.Popen[bytes]) -> float:
             if "reconcile_calls" in line and not line.startswith("#"):
                 return float(line.rsplit(" ", 1)[1])
     raise AssertionError("no reconcile_calls in /metrics")
+
+
+def _reads_of_config_maps(world: World) -> float:
+    """How many single ConfigMaps the API server has handed out, by its own metrics."""
+    total = 0.0
+    for line in world.kubectl("get", "--raw", "/metrics").stdout.splitlines():
+        if line.startswith("apiserver_request_total{") and 'resource="configmaps"' in line and 'verb="GET"' in line:
+            total += float(line.rsplit(" ", 1)[1])
+    return total

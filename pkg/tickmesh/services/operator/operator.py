@@ -95,6 +95,7 @@ class Operator:
                     if strategy["spec"].get("account") == name:
                         self.strategy_queue.add(strategy["metadata"]["name"])
             case "ConfigMap":
+                _keep(self.known.plugins, name, body, gone)
                 for strategy in self.known.strategies.values():
                     if strategy["spec"]["plugin"].get("configMap", {}).get("name") == name:
                         self.strategy_queue.add(strategy["metadata"]["name"])

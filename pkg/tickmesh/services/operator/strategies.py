@@ -31,6 +31,7 @@ BUCKET = "strategies"
 _STATUS_INTERVAL_S = 2.0
 _DELETE_LOOK_S = 1.0
 _RESYNC_S = 600.0
+_SOURCE_S = 60.0
 FORCE_DELETE = "tickmesh.io/force-delete"
 
 
@@ -42,6 +43,8 @@ class Known:
         self.deployments: dict[str, Manifest] = {}
         self.breakers: dict[str, Manifest] = {}
         self.accounts: dict[str, Manifest] = {}
+        self.plugins: dict[str, Manifest] = {}
+        """ConfigMaps with the label ``tickmesh.io/plugin``; others are not watched."""
         self.reports: dict[str, dict[int, status.PodReport]] = {}
         """By name and shard."""
 
@@ -65,6 +68,7 @@ class StrategyReconciler:
         self._written: dict[str, bytes] = {}
         self._status_at: dict[str, float] = {}
         self._cancelled: dict[str, float] = {}
+        self._read: dict[tuple[str, str], tuple[float, str]] = {}
 
     async def reconcile(self, name: str) -> float | None:
         """Bring one Strategy to where it should be; returns when to look again."""
@@ -113,12 +117,28 @@ class StrategyReconciler:
             problems.append(f"TradingAccount {account!r} is not there (any more)")
         wanted = spec["plugin"].get("configMap")
         if wanted:
-            text = await self._cluster.config_map_key(wanted["name"], wanted.get("key", "strategy.py"))
+            text = await self._source(wanted["name"], wanted.get("key", "strategy.py"))
             if text is None:
                 problems.append(f"ConfigMap {wanted['name']} with key {wanted.get('key', 'strategy.py')} is not there")
             else:
                 source = text
         return problems, source
+
+    async def _source(self, name: str, key: str) -> str | None:
+        """Text of a plugin: from the watch when its ConfigMap is labelled, else asked for once a minute."""
+        watched = self._known.plugins.get(name)
+        if watched is not None:
+            found: str | None = (watched.get("data") or {}).get(key)
+            return found
+        read_at, text = self._read.get((name, key), (0.0, ""))
+        now = time.monotonic()
+        if read_at and now - read_at < _SOURCE_S:
+            return text
+        self._read.pop((name, key), None)
+        asked = await self._cluster.config_map_key(name, key)
+        if asked is not None:  # one that is missing is looked for each time: it may come
+            self._read[name, key] = (now, asked)
+        return asked
 
     async def _apply(self, strategy: Manifest, source: str) -> None:
         """Apply what is not as it should be: the resource changed, or somebody changed a Deployment."""
