@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+from feed_rig import ROOT, Process, simvenue
 from nats.js.api import PersistMode, StorageType
 
 from tickmesh.bus import layout
@@ -21,9 +25,11 @@ from tickmesh.observe.clock import SystemClock
 from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
 from tickmesh.runtime.servers import free_ports, program
+from tickmesh.services.instruments import publish_instrument
 from tickmesh.services.journals import CONDITION, LayoutWatch, wait_until_durable
 from tickmesh.services.service import Service
 from tickmesh.settings import load
+from tickmesh.venues.simvenue.server.listing import instruments_for
 
 SYNCED = "sync_interval: always"
 
@@ -35,8 +41,9 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def nats(home: Path, jetstream: str = SYNCED) -> AsyncIterator[Server]:
-    client, monitor = free_ports(2)
+async def nats(home: Path, jetstream: str = SYNCED, ports: list[int] | None = None) -> AsyncIterator[Server]:
+    """``ports``: client and monitor, of a server that was there before and comes back with its store."""
+    client, monitor = ports or free_ports(2)
     config = home / f"nats-{client}.conf"
     store = home / f"js-{client}"
     config.write_text(
@@ -163,6 +170,49 @@ async def test_live_trading_waits_for_durable_journals_and_starts_when_they_are(
         async with asyncio.timeout(10):
             await waiting
         assert CONDITION not in service.health.unready_because
+
+
+async def test_the_execution_process_refuses_in_one_sentence_and_starts_when_the_server_syncs(tmp_path: Path) -> None:
+    """The whole process, Live at a venue: no order can leave before its journals are durable; nobody restarts it."""
+    ports = free_ports(2)
+    (admin,) = free_ports(1)
+    async with simvenue() as (venue, _), contextlib.AsyncExitStack() as stack:
+        env = {
+            **os.environ, "PYTHONPATH": str(Path(layout.__file__).parents[2]),
+            "TICKMESH_NATS__URL": f"nats://127.0.0.1:{ports[0]}",
+            "TICKMESH_NATS__MONITOR_URL": f"http://127.0.0.1:{ports[1]}", "TICKMESH_NATS__SYNC_CHECK": "require",
+            "TICKMESH_VENUE__REST_URL": f"http://{venue}", "TICKMESH_VENUE__STREAM_URL": f"ws://{venue}",
+            "TICKMESH_VENUE__SYMBOLS": '["BTCUSDT"]', "TICKMESH_EXECUTION__ADMIN_PORT": str(admin),
+            "TICKMESH_LOCAL__DATA_DIR": str(tmp_path / "execution"),
+        }  # fmt: skip
+        process = Process([sys.executable, str(ROOT / "cmd" / "execution")], env)
+        stack.callback(process.end)
+
+        async def readyz() -> dict[str, Any]:
+            try:
+                async with http.get(f"http://127.0.0.1:{admin}/readyz") as answer:
+                    found: dict[str, Any] = await answer.json(content_type=None)
+                    return found
+            except (aiohttp.ClientError, TimeoutError):
+                return {"ready": False, "because": {}}
+
+        http = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)))
+        async with nats(tmp_path, "", ports) as server, bus_of(server) as bus:
+            await publish_instrument(bus, instruments_for(["BTCUSDT"])["BTCUSDT"])
+            process.start()
+            async with asyncio.timeout(60):
+                while CONDITION not in (told := await readyz())["because"]:
+                    await asyncio.sleep(0.1)
+            assert not told["ready"]
+            said = told["because"][CONDITION]
+            assert said.startswith("no live trading: ") and "set jetstream.sync_interval: always there" in said
+            assert "\n" not in said
+            assert process.popen is not None and process.popen.poll() is None
+        async with nats(tmp_path, SYNCED, ports):
+            async with asyncio.timeout(90):
+                while not (told := await readyz())["ready"]:
+                    await asyncio.sleep(0.1)
+            assert process.popen.poll() is None, "the same process"
 
 
 async def test_unknown_is_enough_with_warn_and_not_with_require(tmp_path: Path) -> None:

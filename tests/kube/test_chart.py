@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from apiserver import ApiServer
 from chart import CHART, ROOT, VALUES, Helm, examples, program
 from service_account import as_service_account
 from world import World, account, breaker, eventually, strategy
+
+from tickmesh.kube.generate import rendered
 
 PREVIOUS = sorted((ROOT / "tests" / "kube" / "previous").glob("tickmesh-*.tgz"))
 
@@ -167,6 +170,50 @@ def test_an_upgrade_from_the_previous_chart_changes_in_place(
     lost = {name for name in before if name not in after}
     assert not any(name.startswith(("Deployment", "StatefulSet", "Service/")) for name in lost), lost
     installer.ok("rollback", "tickmesh", "1", "--namespace", namespace)
+
+
+@pytest.mark.parametrize("package", PREVIOUS, ids=lambda p: p.stem)
+def test_an_upgrade_of_the_definitions_keeps_every_resource(
+    installer: Helm, api: ApiServer, namespace: str, tmp_path: Path, package: Path
+) -> None:
+    if not api.processes:
+        pytest.skip("this removes the resource definitions; not in the cluster of KUBECONFIG")
+    _without_definitions(api)
+    with tarfile.open(package) as packed:
+        packed.extractall(tmp_path, filter="data")
+    installer.ok("install", "crds", str(tmp_path / "tickmesh" / "charts" / "tickmesh-crds"), "--namespace", namespace)
+    api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "strategies.tickmesh.io")
+    examples = ROOT / "k8s" / "examples"
+    for name in ("account.yaml", "momentum.yaml", "breakers.yaml"):
+        done = api.kubectl("-n", namespace, "apply", "-f", str(examples / name))
+        assert done.returncode == 0, done.stderr
+
+    def resources() -> dict[str, tuple[str, int]]:
+        kinds = "strategies,circuitbreakers,tradingaccounts"
+        listed = json.loads(api.kubectl("-n", namespace, "get", kinds, "-o", "json").stdout)["items"]
+        found = {f"{o['kind']}/{o['metadata']['name']}": o["metadata"] for o in listed}
+        return {name: (meta["uid"], meta["generation"]) for name, meta in found.items()}
+
+    before = resources()
+    assert {"Strategy/momentum", "TradingAccount/main"} <= before.keys()
+    installer.ok("upgrade", "crds", str(ROOT / "charts" / "tickmesh-crds"), "--namespace", namespace)
+    for text in (text for path, text in rendered().items() if path.startswith("k8s/crds/")):
+        wanted = yaml.safe_load(text)
+        name = wanted["metadata"]["name"]
+        have = json.loads(api.kubectl("get", "crd", name, "-o", "json").stdout)
+        served = have["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        asked = wanted["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+        assert served.keys() == asked.keys(), f"{name} is not the new one"
+    assert resources() == before, "a resource was made again or changed"
+    assert api.kubectl("-n", namespace, "patch", "strategy", "momentum", "--type=merge", "-p",
+                       '{"spec":{"paused":true}}').returncode == 0  # fmt: skip
+    installer.ok("uninstall", "crds", "--namespace", namespace)
+    _without_definitions(api)
+
+
+def _without_definitions(api: ApiServer) -> None:
+    names = ("strategies.tickmesh.io", "circuitbreakers.tickmesh.io", "tradingaccounts.tickmesh.io")
+    api.kubectl("delete", "crd", "--ignore-not-found", *names)
 
 
 def test_the_operator_works_with_exactly_the_rights_of_the_chart(
