@@ -1,7 +1,7 @@
 """The measured parts of docs/benchmarks.md, written by the run that measured them.
 
 In: a document with blocks between ``<!-- bench:NAME -->`` and ``<!-- /bench:NAME -->``, and the outcomes of a run. Out:
-the same document with those blocks replaced. A run of some benchmarks replaces their lines and leaves the others.
+the same document with those blocks replaced. A run of some benchmarks replaces their lines and nothing else.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _LINE = re.compile(r"^\| `(?P<name>[a-z0-9_]+)` \|")
 _PARTS = {f"tick_to_order_{way.name}_{stage}" for way in loop.WAYS for stage in loop.STAGES}
 
 
-def write(path: Path, about: Mapping[str, Any], outcomes: Sequence[Outcome]) -> None:
-    """Bring the file at ``path`` up to date.
+def write(path: Path, about: Mapping[str, Any], outcomes: Sequence[Outcome], *, whole: bool) -> None:
+    """Bring the file at ``path`` up to date; ``whole`` is a run of every benchmark that there is.
 
     Raises:
         ConfigError: it cannot be read or lacks a block.
@@ -29,44 +29,46 @@ def write(path: Path, about: Mapping[str, Any], outcomes: Sequence[Outcome]) -> 
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--write: cannot read {path} ({error.strerror})") from None
-    path.write_text(updated(text, about, outcomes), encoding="utf-8")
+    path.write_text(updated(text, about, outcomes, whole=whole), encoding="utf-8")
 
 
-def updated(text: str, about: Mapping[str, Any], outcomes: Sequence[Outcome]) -> str:
+def updated(text: str, about: Mapping[str, Any], outcomes: Sequence[Outcome], *, whole: bool) -> str:
     """``text`` with its measured blocks as this run has them.
 
     Raises:
         ConfigError: a block is not there.
     """
     results = [o for o in outcomes if isinstance(o, Result)]
-    text = _replace(text, "conditions", _conditions(about))
-    text = _replace(text, "lines", _lines(_block(text, "lines"), results))
-    if compared := ratios(results):
-        head = ["| ratio of medians | value | meaning |", "|---|---:|---|"]
-        rows = [f"| `{r['name']}` | {r['value']:,g} | {r['meaning']} |" for r in compared]
-        text = _replace(text, "ratios", "\n".join(head + rows))
-    if any(r.name in _PARTS for r in results):
+    text = _replace(text, "lines", _lines(_block(text, "lines"), results, whole))
+    if whole:
+        text = _replace(text, "conditions", _conditions(about))
+        text = _replace(text, "ratios", _ratios(results))
         text = _replace(text, "parts", _parts({r.name: r for r in results}))
     return text
 
 
 def _conditions(about: Mapping[str, Any]) -> str:
-    where = f"{about['cores']} cores ({about['machine']}), {about['system']}, Python {about['python']}"
+    system = about["system"].partition("-")[0]  # the rest names somebody's build
+    where = f"{about['cores']} cores ({about['machine']}), {system}, Python {about['python']}"
     return f"{where}, load before the run {about['load_before']}."
 
 
-def _lines(old: str, results: Sequence[Result]) -> str:
-    """One row per benchmark: this run's, and those that it did not measure as they stood."""
+def _ratios(results: Sequence[Result]) -> str:
+    head = ["| ratio of medians | value | meaning |", "|---|---:|---|"]
+    return "\n".join(head + [f"| `{r['name']}` | {r['value']:,g} | {r['meaning']} |" for r in ratios(results)])
+
+
+def _lines(old: str, results: Sequence[Result], whole: bool) -> str:
+    """One row per benchmark: this run's, and those that it did not measure as they stood; a whole run sets the order."""
     rows = {m["name"]: line for line in old.splitlines() if (m := _LINE.match(line))}
     new = {
         r.name: f"| `{r.name}` | {r.p50:,g} | {r.p99:,g} | {r.unit} | {r.n:,} | {r.what} |"
         for r in results
         if r.name not in _PARTS
     }
-    order = [*new, *(name for name in rows if name not in new)] if len(new) > len(rows) else [*rows, *new]
-    merged = {**rows, **new}
     head = ["| name | p50 | p99 | unit | n | what |", "|---|---:|---:|---|---:|---|"]
-    return "\n".join(head + [merged[name] for name in dict.fromkeys(order)])
+    merged = {**new, **rows, **new} if whole else {**rows, **new}
+    return "\n".join([*head, *merged.values()])
 
 
 def _parts(results: Mapping[str, Result]) -> str:

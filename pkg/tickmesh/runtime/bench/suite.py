@@ -180,5 +180,5 @@ def main(arguments: Any) -> int:
     else:
         print(table(outcomes))
     if arguments.write:
-        document.write(Path(arguments.write), about, outcomes)
+        document.write(Path(arguments.write), about, outcomes, whole=not arguments.only)
     return 0
