@@ -59,7 +59,7 @@ def _ratios(results: Sequence[Result]) -> str:
 
 
 def _lines(old: str, results: Sequence[Result], whole: bool) -> str:
-    """One row per benchmark: this run's, and those that it did not measure as they stood; a whole run sets the order."""
+    """One row per benchmark: this run's, and the others as they stood; a whole run sets the order."""
     rows = {m["name"]: line for line in old.splitlines() if (m := _LINE.match(line))}
     new = {
         r.name: f"| `{r.name}` | {r.p50:,g} | {r.p99:,g} | {r.unit} | {r.n:,} | {r.what} |"
