@@ -39,7 +39,7 @@ STRATEGY = {
     },
 }  # fmt: skip
 FLEET = ("feed", "risk", "account", "execution", "recorder", "gateway", "strategy")
-TWICE = ("feed", "execution", "strategy")
+TWICE = ("feed", "risk", "account", "execution", "strategy")
 """What values-production.yaml runs two of."""
 
 
@@ -139,7 +139,7 @@ class UpgradeRig(OrderRig):
         del self.children[old.name]
 
     async def drain_node(self) -> None:
-        """Every process of this node is told to stop at once. What runs twice (feed, execution, strategy) has its warm
+        """Every process of this node is told to stop at once. What runs twice has its warm
         second on the other node; of the others a new one starts there as the old one goes, as a ReplicaSet does."""
         self.generation += 1
         old = {service: self.children[service] for service in FLEET}

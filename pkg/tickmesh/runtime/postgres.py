@@ -25,6 +25,9 @@ from tickmesh.domain.errors import ConfigError
 
 _USER = "tickmesh"
 _DATABASE = "tickmesh"
+_PREFIX = "tickmesh-postgres-"
+_OWNER = "owner"
+"""In a cluster that lives elsewhere: the path of its password file, which stays with the data directory."""
 _INITDB_TIMEOUT_S = 120
 _CONNECT_TIMEOUT_S = 2.0
 _SETTINGS = {
@@ -79,6 +82,7 @@ class LocalPostgres:
         Raises:
             ConfigError: it cannot be made; the sentence ends with initdb's own words.
         """
+        _sweep()
         if (self._data / "PG_VERSION").exists() and (self.home / "complete").exists():
             return
         shutil.rmtree(self.home, ignore_errors=True)
@@ -106,6 +110,8 @@ class LocalPostgres:
         if done.returncode:
             words = " ".join(done.stderr.split())[-300:]
             raise ConfigError(f"cannot make the database cluster in {self._data}: {words}")
+        if self.home.parent != self._password_file.parent:
+            (self.home / _OWNER).write_text(str(self._password_file), encoding="utf-8")
         (self.home / "complete").touch()
 
     async def ready(self) -> bool:
@@ -159,7 +165,30 @@ def _open_to_others(path: Path) -> bool:
 
 def _elsewhere(wanted: Path) -> Path:
     name = hashlib.blake2b(str(wanted.resolve()).encode(), digest_size=6).hexdigest()
-    return Path(tempfile.gettempdir()) / f"tickmesh-postgres-{name}"
+    return Path(tempfile.gettempdir()) / f"{_PREFIX}{name}"
+
+
+def _sweep() -> None:
+    """Remove clusters in the temporary folder whose data directory was removed; nobody can log in to them any more.
+
+    One that says nothing of its owner, one that runs, and what we may not remove, stay.
+    """
+    for home in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            if home.is_symlink() or Path((home / _OWNER).read_text(encoding="utf-8")).exists() or _runs(home / "data"):
+                continue
+        except (OSError, ValueError):
+            continue
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _runs(data: Path) -> bool:
+    """Whether a server may be running there, by the file that it keeps."""
+    try:
+        pid = int((data / "postmaster.pid").read_text(encoding="utf-8").split("\n", 1)[0])
+    except FileNotFoundError:
+        return False
+    return Path(f"/proc/{pid}").exists() if Path("/proc").is_dir() else True
 
 
 def _copy_programs(package: Path) -> Path:
