@@ -276,6 +276,11 @@ KILLED_AND_TOLD_AGAIN = tuple(
         Fault(10 + number, 7.5 + 3 * number, "redelivery"),
     )
 )
+SUCCEEDED_AND_KILLED = (
+    Fault(0, 5.0, "succession", 18.0, detail="s1"),
+    Fault(1, 5.0, "succession", 18.0, detail="s2"),
+    *(Fault(2 + number, 6.0 + 2 * number, "kill") for number in range(8)),
+)
 
 MUTATIONS: dict[Callable[[Patch], None], tuple[str | Fault, ...]] = {
     timeout_is_a_rejection: ("hang_done",),
@@ -293,7 +298,7 @@ MUTATIONS: dict[Callable[[Patch], None], tuple[str | Fault, ...]] = {
     unknown_reserves_nothing: UNKNOWN_FOR_LONG,
     a_lost_cancel_is_not_repeated: ("hang_lost",),
     successors_are_not_heeded: ("succession",),
-    epochs_are_forgotten: ("succession", "kill"),
+    epochs_are_forgotten: SUCCEEDED_AND_KILLED,
     throttle_never_shuts: ("runaway",),
     throttle_is_not_latched: ("runaway",),
     partial_fills_outrank_the_end: (),
@@ -332,7 +337,9 @@ def _plans(needs: tuple[str | Fault, ...]) -> Iterator[Plan]:
 
 
 @pytest.mark.parametrize(
-    "faults", [UNKNOWN_FOR_LONG, NOT_FOUND_FOR_LONG, KILLED_AND_TOLD_AGAIN], ids=["unknown", "not found", "killed"]
+    "faults",
+    [UNKNOWN_FOR_LONG, NOT_FOUND_FOR_LONG, KILLED_AND_TOLD_AGAIN, SUCCEEDED_AND_KILLED],
+    ids=["unknown", "not found", "killed", "succeeded"],
 )
 def test_with_the_safeguard_in_place_the_same_plans_hold(faults: tuple[Fault, ...]) -> None:
     outcomes = [play(plan) for plan in islice(_plans(faults), 5)]

@@ -51,6 +51,13 @@ class Faults:
                 self._stage.start_again(name)
                 return
 
+    def _f_stop(self, fault: Fault) -> None:
+        """SIGTERM to the writer, as in a roll-out: it drains or leaves its orders to a successor; then a new start."""
+        life = self._stage.writer
+        if life is not None:
+            life.service.settings.execution.drain = fault.detail
+            life.process.call(life.service.stopping.set)
+
     def _f_kill_after_send(self, fault: Fault) -> None:
         for name in self._stage.machines:
             self._stage.kill_on_send[name] = int(fault.size)

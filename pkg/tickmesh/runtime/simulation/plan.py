@@ -102,6 +102,8 @@ def _more(seed: int) -> list[Fault]:
         faults.append(("flatten", random.uniform(1.0, 8.0), 0.0, scope))
     if random.random() < 0.15:
         faults.append(("runaway", random.uniform(3.0, 6.0), random.choice((0.0, 2.0)), random.choice(("s1", "s2"))))
+    if random.random() < 0.2:
+        faults.append(("stop", 0.0, 0.0, random.choice(("cancel", "hand_over"))))
     starts_s = [random.uniform(4.0, FAULTS_END_S - 4.0) for _ in faults]
     return [
         Fault(200 + number, at_s, kind, for_s, size, detail)

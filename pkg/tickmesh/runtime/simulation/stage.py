@@ -87,6 +87,7 @@ class Life:
     bus: SimBus
     health: Health
     routes: _Routes
+    service: Service
 
 
 class Stage:
@@ -135,11 +136,13 @@ class Stage:
             link.stream_loss, link.stream_late, link.stream_repeat = (
                 former.link.stream_loss, former.link.stream_late, former.link.stream_repeat,
             )  # fmt: skip
-        life = self.lives[name] = Life(process, link, bus, Health(), _Routes())
+        health, routes = Health(), _Routes()
         local = self.settings.local.model_copy(update={"data_dir": str(self._home / name)})
         settings = self.settings.model_copy(update={"local": local})
-        service = Service("execution", settings, bus, machine, Metrics("execution"), life.health,
-                          life.routes)  # type: ignore[arg-type]  # fmt: skip
+        service = Service(
+            "execution", settings, bus, machine, Metrics("execution"), health, routes  # type: ignore[arg-type]
+        )  # fmt: skip
+        self.lives[name] = Life(process, link, bus, health, routes, service)
         outside = Outside(client_factory(link), connect_factory(link), lambda: None)
         process.exited = partial(self.start_again, name)
         self.world.processes = [p for p in self.world.processes if p.alive] + [process]
