@@ -101,6 +101,9 @@ class UpgradeRig(OrderRig):
     async def start(self) -> None:
         self.home.mkdir(parents=True, exist_ok=True)
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=3))
+        for service in FLEET:  # first of all: until they are bound, a connection of somebody else may take their ports
+            port = getattr(self.settings, service).admin_port
+            self._addresses.append(await asyncio.start_server(partial(self._forward, service), "127.0.0.1", port))
         data = self.home / "data"
         if self.nats is not None:
             for child in self.nats.children:
@@ -122,8 +125,6 @@ class UpgradeRig(OrderRig):
         await (await self.bus.kv("strategies")).put("spec.mm", hot_document(STRATEGY))
         self._following.append(asyncio.create_task(self.leaders.follow(self.bus, "strategy.mm")))
         for service in FLEET:
-            port = getattr(self.settings, service).admin_port
-            self._addresses.append(await asyncio.start_server(partial(self._forward, service), "127.0.0.1", port))
             self.children[service] = await self._new(service)
 
     async def replace(self, service: str) -> None:
