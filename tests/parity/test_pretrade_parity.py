@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import random
@@ -19,9 +20,11 @@ from hypothesis import strategies as st
 from tickmesh import hotpath
 from tickmesh.domain.approval import ApprovedOrder, Refusal
 from tickmesh.domain.enums import OrderType, PositionSide, RiskState, Side, TimeInForce
+from tickmesh.domain.errors import NotFiniteError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import OrderIntent
 from tickmesh.hotpath.pure import pretrade as pure
+from tickmesh.hotpath.pure.risk_state import NEVER_NS
 from tickmesh.risk import checks as rule_book
 from tickmesh.risk.limits import Limits, SymbolLimits
 from tickmesh.risk.pretrade import PreTrade
@@ -153,7 +156,8 @@ class Desk:
             case ("near", mid, half):
                 view.on_book("BTCUSDT", mid - half, mid + half, self.mono_ns)
             case ("mark", price, age_s):
-                view.on_mark("BTCUSDT", Decimal(price), self.mono_ns - age_s * 10**9)
+                with contextlib.suppress(NotFiniteError):  # a mark that no venue has is none
+                    view.on_mark("BTCUSDT", Decimal(price), self.mono_ns - age_s * 10**9)
             case ("balances", equity, available):
                 view.on_balances(Decimal(equity), Decimal(available))
             case ("position", side, held):
@@ -238,7 +242,7 @@ GOOD: dict[str, Any] = dict.fromkeys(ARGUMENTS, 0) | dict.fromkeys(FLAGS, False)
     "buying": True, "price": 100_000, "lots": 10, "ttl_ns": 10, "now_mono_ns": 10**9, "bid": 100_000, "ask": 100_001,
     "book_mono_ns": 10**9, "mark": 100_000, "mark_mono_ns": 10**9, "mark_high": 105_000, "mark_low": 95_000,
     "ref": 100_000, "leverage": 10, "equity": 10**23, "available": 10**23, "balances": True,
-    "second_mono_ns": pure.NEVER_NS, "minute_mono_ns": pure.NEVER_NS,
+    "second_mono_ns": NEVER_NS, "minute_mono_ns": NEVER_NS,
 }  # fmt: skip
 anything = st.integers(-3, 3) | st.integers(99_000, 101_000) | st.integers(-(2**63), 2**63 - 1)
 wide = anything | st.integers(0, 10**24) | st.integers(-(2**127), 2**127 - 1)

@@ -16,6 +16,7 @@ mod pretrade;
 mod queue_model;
 mod replica;
 mod ring;
+mod risk_state;
 mod scan;
 mod signal;
 mod sync;
@@ -25,7 +26,7 @@ mod twin;
 use pyo3::prelude::*;
 
 /// Raised with every change that the Python side must know of; see `tickmesh.hotpath.INTERFACE`.
-const INTERFACE: u32 = 9;
+const INTERFACE: u32 = 10;
 
 #[pymodule]
 fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -38,6 +39,10 @@ fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<histogram::Histogram>()?;
     module.add_class::<token_bucket::TokenBucket>()?;
     module.add_class::<pretrade::PreTradeKernel>()?;
+    module.add_class::<risk_state::Leg>()?;
+    module.add_class::<risk_state::RateWindow>()?;
+    module.add_class::<risk_state::SymbolRisk>()?;
+    module.add_class::<risk_state::AccountRisk>()?;
     module.add_class::<signal::LeanSignal>()?;
     module.add_class::<ring::RingWriter>()?;
     module.add_class::<ring::RingReader>()?;

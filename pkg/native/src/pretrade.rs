@@ -2,6 +2,7 @@
 //!
 //! It says yes or which check failed; everything that does not fit 64 or 128 bits is no yes.
 
+use crate::risk_state::{AccountRisk, RateWindow, SymbolRisk};
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
 
@@ -279,6 +280,91 @@ impl PreTradeKernel {
             max_leverage,
             margin_use: (margin_numerator, margin_denominator),
         })
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn reserve(
+        &self,
+        py: Python<'_>,
+        mut symbol: PyRefMut<'_, SymbolRisk>,
+        mut account: PyRefMut<'_, AccountRisk>,
+        mut throttle: PyRefMut<'_, RateWindow>,
+        kind: i64,
+        buying: bool,
+        price: i64,
+        stop: i64,
+        lots: i64,
+        post_only: bool,
+        reduce_only: bool,
+        leg: i64,
+        age_ns: i64,
+        ttl_ns: i64,
+        now_mono_ns: i64,
+        unknown: bool,
+        resting: i64,
+    ) -> i64 {
+        let mut second = account.messages_second.bind(py).clone().borrow_mut();
+        let mut minute = account.messages_minute.bind(py).clone().borrow_mut();
+        let held = match leg {
+            BOTH => &symbol.both,
+            LONG => &symbol.long,
+            _ => &symbol.short,
+        };
+        let mut held = held.bind(py).clone().borrow_mut();
+        let (Ok(open_buy_tl), Ok(open_sell_tl)) =
+            (i64::try_from(held.open_buy_tick_lots), i64::try_from(held.open_sell_tick_lots))
+        else {
+            return UNSURE;
+        };
+        let worth = self.check(
+            kind,
+            buying,
+            price,
+            stop,
+            lots,
+            post_only,
+            reduce_only,
+            leg,
+            false,
+            age_ns,
+            ttl_ns,
+            now_mono_ns,
+            symbol.bid_ticks,
+            symbol.ask_ticks,
+            symbol.book_mono_ns,
+            symbol.stale,
+            symbol.mark_ticks,
+            symbol.mark_mono_ns,
+            symbol.mark_low_ticks.unwrap_or(0),
+            symbol.mark_high_ticks.unwrap_or(i64::MAX),
+            symbol.ref_ticks,
+            symbol.leverage,
+            symbol.open_orders,
+            unknown,
+            held.position_lots,
+            held.open_buy_lots,
+            held.open_sell_lots,
+            open_buy_tl,
+            open_sell_tl,
+            resting,
+            account.exposure_atto,
+            account.margin_atto,
+            account.equity_atto.unwrap_or(0),
+            account.available_atto.unwrap_or(0),
+            account.equity_atto.is_some() && account.available_atto.is_some(),
+            second.oldest_mono_ns(),
+            minute.oldest_mono_ns(),
+        );
+        if worth >= 0 {
+            held.open(if buying { 1 } else { -1 }, lots, worth);
+            drop(held);
+            symbol.open_orders += 1;
+            account.refresh(py, &mut symbol);
+            second.note(now_mono_ns);
+            minute.note(now_mono_ns);
+            throttle.note(now_mono_ns);
+        }
+        worth
     }
 
     #[allow(clippy::too_many_arguments)]

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-INTERFACE = 9
+INTERFACE = 10
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 
@@ -65,6 +65,7 @@ if TYPE_CHECKING or native is None:
     from tickmesh.hotpath.pure.queue_model import QueueModel
     from tickmesh.hotpath.pure.replica import BookReplica
     from tickmesh.hotpath.pure.ring import RingReader, RingWriter
+    from tickmesh.hotpath.pure.risk_state import AccountRisk, Leg, RateWindow, SymbolRisk
     from tickmesh.hotpath.pure.signal import LeanSignal
     from tickmesh.hotpath.pure.token_bucket import TokenBucket
 else:
@@ -77,16 +78,20 @@ else:
         TOP,
         TOP_OLD,
         TRADE,
+        AccountRisk,
         BookReplica,
         Histogram,
         L2Book,
         LeanSignal,
+        Leg,
         Market,
         MatchingBook,
         PreTradeKernel,
         QueueModel,
+        RateWindow,
         RingReader,
         RingWriter,
+        SymbolRisk,
         TokenBucket,
     )
 
@@ -102,16 +107,20 @@ __all__ = [
     "TOP_OLD",
     "TRADE",
     "WHY_PURE",
+    "AccountRisk",
     "BookReplica",
     "Histogram",
     "L2Book",
     "LeanSignal",
+    "Leg",
     "Market",
     "MatchingBook",
     "PreTradeKernel",
     "QueueModel",
+    "RateWindow",
     "RingReader",
     "RingWriter",
+    "SymbolRisk",
     "TokenBucket",
     "native",
 ]

@@ -13,9 +13,10 @@ from tickmesh.domain.approval import Refusal
 from tickmesh.domain.enums import OrderType, PositionSide, RiskState, Side, TimeInForce
 from tickmesh.domain.messages import OrderIntent
 from tickmesh.domain.subjects import token
+from tickmesh.hotpath import Leg
 from tickmesh.risk.compiled import CompiledLimits
 from tickmesh.risk.limits import Limits
-from tickmesh.risk.view import Leg, RiskView, SymbolView
+from tickmesh.risk.view import RiskView, SymbolView
 
 FUTURE_TOLERANCE_NS = 1_000_000_000
 """How far ahead of our wall clock an intent may claim to be published; one machine or a disciplined clock."""

@@ -10,20 +10,22 @@ through the checks one by one: only they refuse, and they are the rule book (dec
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from tickmesh.domain.approval import ApprovedOrder, Refusal
 from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import IntentAction, OrderType
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import OrderIntent
-from tickmesh.hotpath import PreTradeKernel
+from tickmesh.hotpath import PreTradeKernel, RateWindow
 from tickmesh.risk.checks import CHECKS, Check, make_candidate
 from tickmesh.risk.compiled import CompiledLimits, compile_limits
 from tickmesh.risk.limits import Limits
-from tickmesh.risk.quick import make_kernel, worth_if_plain
-from tickmesh.risk.view import RateWindow, Reservation, RiskView, SymbolView
+from tickmesh.risk.quick import make_kernel, reserve_if_plain
+from tickmesh.risk.view import Reservation, RiskView, SymbolView
 
 _NS_PER_S = 1_000_000_000
+_PLACE: Final = IntentAction.PLACE
 
 
 class PreTrade:
@@ -36,7 +38,8 @@ class PreTrade:
         """``kernel`` is either half's; None leaves everything to ``checks``, as do other ones than ours."""
         self._checks = checks
         self._kind = kernel if checks is CHECKS else None
-        self._kernels: dict[tuple[str, bool], PreTradeKernel | None] = {}
+        self._kernels: dict[str, PreTradeKernel | None] = {}
+        self._fitted: RiskView | None = None
         self.quick = 0
         self._instruments = dict(instruments)
         self._limits = limits
@@ -52,6 +55,7 @@ class PreTrade:
         self._limits = limits
         self._bounds = {symbol: compile_limits(i, limits) for symbol, i in self._instruments.items()}
         self._kernels.clear()
+        self._fitted = None
 
     def set_instrument(self, instrument: Instrument) -> None:
         """Take over changed filters or a changed status of a symbol."""
@@ -68,42 +72,53 @@ class PreTrade:
             now_ns: wall clock, comparable with ``intent.publish_ns``.
             now_mono_ns: CLOCK_MONOTONIC, comparable with the book's ``receive_mono_ns``.
         """
-        if intent.action is not IntentAction.PLACE:
+        if intent.action is not _PLACE:
             return ApprovedOrder(intent, intent.target_client_order_id, now_mono_ns)
         bounds, symbol = self._bounds.get(intent.symbol), view.symbols.get(intent.symbol)
         if bounds is None or symbol is None:
             return Refusal("unknown_symbol", f"{intent.symbol} is not a symbol of this account; see venue.symbols")
         limits = self._limits
-        if view.messages_second.size != limits.max_messages_per_s:
-            view.messages_second = _resized(view.messages_second, limits.max_messages_per_s)
-        if view.messages_minute.size != limits.max_messages_per_min:
-            view.messages_minute = _resized(view.messages_minute, limits.max_messages_per_min)
+        if self._fitted is not view:
+            self._fit(view)
         order_id = client_order_id(intent.strategy, intent.intent_id)
-        kernel = self._kernel(symbol, view.hedge_mode)
-        if kernel is not None:
-            worth = worth_if_plain(kernel, intent, order_id, symbol, bounds, view, limits, now_ns, now_mono_ns)
-            if worth is not None:
-                self.quick += 1
-                return self._reserve(intent, order_id, view, worth, now_mono_ns)
+        throttle = view.strategy_orders.get(intent.strategy) or self._new_throttle()
+        kernel = self._kernels.get(intent.symbol) or self._kernel(intent.symbol, symbol, view)
+        if kernel is not None and reserve_if_plain(
+            kernel, intent, order_id, symbol, bounds, view, limits, now_ns, now_mono_ns, throttle
+        ):
+            self.quick += 1
+            return self._approved(intent, order_id, view, throttle, now_mono_ns)
         candidate = make_candidate(intent, order_id, symbol, bounds, view, limits, now_ns, now_mono_ns)
         for check in self._checks:
             refusal = check(candidate)
             if refusal is not None:
                 return refusal
-        return self._reserve(intent, order_id, view, candidate.worth_ticks, now_mono_ns)
+        self._reserve(intent, order_id, view, candidate.worth_ticks)
+        for window in (view.messages_second, view.messages_minute, throttle):
+            window.note(now_mono_ns)
+        return self._approved(intent, order_id, view, throttle, now_mono_ns)
 
-    def _kernel(self, symbol: SymbolView, hedge_mode: bool) -> PreTradeKernel | None:
-        name = symbol.instrument.symbol
-        try:
-            return self._kernels[name, hedge_mode]
-        except KeyError:
-            made = None
-            if self._kind is not None:
-                made = make_kernel(
-                    self._bounds[name], self._limits, hedge_mode=hedge_mode, unit_atto=symbol.unit_atto, kind=self._kind
-                )
-            self._kernels[name, hedge_mode] = made
-            return made
+    def _kernel(self, name: str, symbol: SymbolView, view: RiskView) -> PreTradeKernel | None:
+        if self._kind is None or name in self._kernels:
+            return None
+        made = self._kernels[name] = make_kernel(
+            self._bounds[name], self._limits, hedge_mode=view.hedge_mode, unit_atto=symbol.unit_atto, kind=self._kind
+        )
+        return made
+
+    def _fit(self, view: RiskView) -> None:
+        """Begin with a view, or with new limits: its windows get the limits' bounds."""
+        limits, seconds = self._limits, self._limits.throttle_window_s * _NS_PER_S
+        view.messages_second = view.messages_second.resized(limits.max_messages_per_s, _NS_PER_S)
+        view.messages_minute = view.messages_minute.resized(limits.max_messages_per_min, 60 * _NS_PER_S)
+        for strategy, window in view.strategy_orders.items():
+            view.strategy_orders[strategy] = window.resized(limits.throttle_orders, seconds)
+        if self._fitted is not None and view.hedge_mode != self._fitted.hedge_mode:
+            self._kernels.clear()
+        self._fitted = view
+
+    def _new_throttle(self) -> RateWindow:
+        return RateWindow(self._limits.throttle_orders, self._limits.throttle_window_s * _NS_PER_S)
 
     def exit_lots(self, symbol: str, held_lots: int) -> int:
         """How much of a position one market order may close."""
@@ -126,9 +141,7 @@ class PreTrade:
             return Refusal("unknown_symbol", f"{intent.symbol} is not a symbol of this account; see venue.symbols")
         return ApprovedOrder(intent, client_order_id(intent.strategy, intent.intent_id), now_mono_ns)
 
-    def _reserve(
-        self, intent: OrderIntent, order_id: str, view: RiskView, worth_ticks: int, now_mono_ns: int
-    ) -> ApprovedOrder:
+    def _reserve(self, intent: OrderIntent, order_id: str, view: RiskView, worth_ticks: int) -> None:
         # A conditional order rests nowhere until it triggers; IOC and FOK never rest, but until the venue has
         # answered an own order on the other side could meet them.
         side, stop_ticks = intent.side, intent.stop_price_ticks
@@ -140,28 +153,13 @@ class PreTrade:
                 intent.qty_lots, identity,
             )
         )  # fmt: skip
+
+    def _approved(
+        self, intent: OrderIntent, order_id: str, view: RiskView, throttle: RateWindow, now_mono_ns: int
+    ) -> ApprovedOrder:
+        """The order is reserved; the last one that its strategy's throttle allows shuts it for a person."""
         view.note_intent(intent.intent_id)
-        view.messages_second.note(now_mono_ns)
-        view.messages_minute.note(now_mono_ns)
-        self._throttle(intent.strategy, view, now_mono_ns)
+        view.strategy_orders[intent.strategy] = throttle
+        if throttle.full(now_mono_ns):
+            view.throttled.add(intent.strategy)
         return ApprovedOrder(intent, order_id, now_mono_ns)
-
-    def _throttle(self, strategy: str, view: RiskView, now_mono_ns: int) -> None:
-        """Count the order against its strategy; the last allowed one shuts it (``view.throttled``) for a person."""
-        limits = self._limits
-        window = view.strategy_orders.get(strategy)
-        window_ns = limits.throttle_window_s * _NS_PER_S
-        if window is None or window.size != limits.throttle_orders or window.window_ns != window_ns:
-            old = window.times if window is not None else ()
-            window = RateWindow(limits.throttle_orders, window_ns)
-            window.times.extend(old)
-            view.strategy_orders[strategy] = window
-        window.note(now_mono_ns)
-        if window.full(now_mono_ns):
-            view.throttled.add(strategy)
-
-
-def _resized(window: RateWindow, size: int) -> RateWindow:
-    fresh = RateWindow(size, window.window_ns)
-    fresh.times.extend(window.times)
-    return fresh

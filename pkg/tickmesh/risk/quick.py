@@ -1,8 +1,8 @@
 """The fast yes: an intent against the state, by the hot path's kernel; anything but a plain yes is left to the checks.
 
-In: an intent and the view. Out: the worth in ticks of an order that every check of ``risk.checks`` lets pass, or None
-for "ask the checks" (they say which one refuses and why, and decide what the kernel cannot count). It never refuses
-and never changes anything. Names, halts and sets are compared here, numbers in ``hotpath.PreTradeKernel``.
+In: an intent and the view. Out: yes, and then the order that every check of ``risk.checks`` lets pass is reserved; or
+no for "ask the checks", and then nothing has changed (they say which one refuses and why, and decide what the kernel
+cannot count). Names, halts and sets are compared here, numbers compared and counted in ``hotpath.PreTradeKernel``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 from tickmesh.domain.enums import OrderType, PositionSide, RiskState, Side, TimeInForce
 from tickmesh.domain.messages import OrderIntent
-from tickmesh.hotpath import PreTradeKernel
+from tickmesh.hotpath import PreTradeKernel, RateWindow
 from tickmesh.hotpath.pure.pretrade import (
     BOTH,
     LIMIT,
@@ -24,7 +24,7 @@ from tickmesh.hotpath.pure.pretrade import (
 )
 from tickmesh.risk.compiled import CompiledLimits
 from tickmesh.risk.limits import Limits
-from tickmesh.risk.view import RiskView, SymbolView
+from tickmesh.risk.view import Reservation, RiskView, SymbolView
 
 # Members of enumerations as constants: looking one up through its class costs ten times as much.
 _ACTIVE: Final = RiskState.ACTIVE
@@ -87,15 +87,17 @@ def make_kernel(
         return None
 
 
-def worth_if_plain(
+def reserve_if_plain(
     kernel: PreTradeKernel, intent: OrderIntent, client_order_id: str, symbol: SymbolView, bounds: CompiledLimits,
-    view: RiskView, limits: Limits, now_ns: int, now_mono_ns: int,
-) -> int | None:  # fmt: skip
-    """The worth in ticks of an order that passes every check, else None."""
+    view: RiskView, limits: Limits, now_ns: int, now_mono_ns: int, throttle: RateWindow,
+) -> bool:  # fmt: skip
+    """Whether the order passed every check, and is reserved; otherwise nothing has changed."""
     strategy = intent.strategy
     side = intent.side
     buying = side is _BUY
-    identity = (strategy, intent.symbol, side, intent.price_ticks or intent.stop_price_ticks, intent.qty_lots)
+    price, stop, lots = intent.price_ticks, intent.stop_price_ticks, intent.qty_lots
+    identity = (strategy, intent.symbol, side, price or stop, lots)
+    alike = view.identical.get(identity, 0)
     if (
         view.open_breakers
         or strategy in view.throttled
@@ -108,33 +110,32 @@ def worth_if_plain(
         or intent.venue != bounds.instrument.venue
         or not strategy
         or not intent.intent_id
-        or view.seen(intent.intent_id)
+        or intent.intent_id in view.seen_intents
         or client_order_id in view.reservations
-        or view.identical.get(identity, 0) >= limits.max_identical_open
+        or alike >= limits.max_identical_open
     ):
-        return None
+        return False
     position_side = intent.position_side
-    if position_side is _BOTH:
-        leg, which = symbol.both, BOTH
-    elif position_side is _LONG:
-        leg, which = symbol.long, LONG
-    else:
-        leg, which = symbol.short, SHORT
+    leg = BOTH if position_side is _BOTH else LONG if position_side is _LONG else SHORT
     others = symbol.resting[_SELL if buying else _BUY]
     resting = (min(others.values()) if buying else max(others.values())) if others else 0
-    kind, high, equity = intent.order_type, symbol.mark_high_ticks, view.equity_atto
+    kind = intent.order_type
     try:
-        worth = kernel.check(
-            LIMIT if kind is _LIMIT else _KINDS[kind], buying, intent.price_ticks, intent.stop_price_ticks,
-            intent.qty_lots, intent.time_in_force is _POST_ONLY, intent.reduce_only, which, False,
-            now_ns - intent.publish_ns, intent.ttl_ns, now_mono_ns, symbol.bid_ticks, symbol.ask_ticks,
-            symbol.book_mono_ns, symbol.stale, symbol.mark_ticks, symbol.mark_mono_ns, symbol.mark_low_ticks or 0,
-            NO_LIMIT if high is None else high, symbol.ref_ticks, symbol.leverage, symbol.open_orders,
-            bool(symbol.unknown), leg.position_lots, leg.open_buy_lots, leg.open_sell_lots, leg.open_buy_tick_lots,
-            leg.open_sell_tick_lots, resting, view.exposure_atto, view.margin_atto, equity or 0,
-            view.available_atto or 0, equity is not None and view.available_atto is not None,
-            view.messages_second.oldest_mono_ns, view.messages_minute.oldest_mono_ns,
+        worth = kernel.reserve(
+            symbol, view, throttle, LIMIT if kind is _LIMIT else _KINDS[kind], buying, price, stop, lots,
+            intent.time_in_force is _POST_ONLY, intent.reduce_only, leg, now_ns - intent.publish_ns, intent.ttl_ns,
+            now_mono_ns, bool(symbol.unknown), resting,
         )  # fmt: skip
     except OverflowError:
-        return None
-    return worth if worth >= 0 else None
+        return False
+    if worth < 0:
+        return False
+    # From here on as RiskView.reserve does it; the numbers are counted.
+    resting_ticks = 0 if stop else price
+    view.identical[identity] = alike + 1
+    view.reservations[client_order_id] = Reservation(
+        client_order_id, intent.symbol, strategy, side, position_side, worth, resting_ticks, lots, identity
+    )
+    if resting_ticks:
+        symbol.resting[side][client_order_id] = resting_ticks
+    return True

@@ -14,8 +14,9 @@ from tickmesh.domain.enums import RiskState
 from tickmesh.domain.halt import take
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import Control
+from tickmesh.hotpath import RateWindow
 from tickmesh.risk.halt import Halt, HaltBook, is_scope, reopen, scope_of, show
-from tickmesh.risk.view import RateWindow, RiskView
+from tickmesh.risk.view import RiskView
 
 BTC = Instrument(venue="s", symbol="BTCUSDT", base="BTC", quote="USDT", tick_size=Decimal(1), lot_size=Decimal(1))
 SCOPES = ["all", "account.main", "strategy.mm", "symbol.BTCUSDT"]

@@ -11,6 +11,8 @@ OverflowError there, a result that does not is ``UNSURE``: never a yes, and the 
 
 from __future__ import annotations
 
+from tickmesh.hotpath.pure.risk_state import AccountRisk, RateWindow, SymbolRisk
+
 LIMIT, MARKET, PRICED_TRIGGER, MARKET_TRIGGER = range(4)
 """Kinds of orders: a trigger is a stop or a take-profit."""
 
@@ -23,9 +25,6 @@ BOTH, LONG, SHORT = range(3)
 """Answers other than a worth, in the order in which they are looked for."""
 
 NO_LIMIT = 2**63 - 1
-NEVER_NS = -(2**62)
-"""The time of the oldest message of a window that is not full."""
-
 _MAX = 2**127 - 1
 _FUTURE_NS = 1_000_000_000
 _SECOND_NS, _MINUTE_NS = 1_000_000_000, 60_000_000_000
@@ -147,6 +146,36 @@ class PreTradeKernel:
             return SELF_TRADE
         if now_mono_ns - second_mono_ns < _SECOND_NS or now_mono_ns - minute_mono_ns < _MINUTE_NS:
             return MESSAGE_RATE
+        return worth
+
+    def reserve(
+        self, symbol: SymbolRisk, account: AccountRisk, throttle: RateWindow, kind: int, buying: bool, price: int,
+        stop: int, lots: int, post_only: bool, reduce_only: bool, leg: int, age_ns: int, ttl_ns: int, now_mono_ns: int,
+        unknown: bool, resting: int,
+    ) -> int:  # fmt: skip
+        """``check`` against what is kept of the symbol and the account; an order that passes is counted at once.
+
+        Counted are its open lots, one open order, the exposure and margin, and a message of the account's windows
+        and of ``throttle``, its strategy's. With any other answer nothing has changed.
+        """
+        held = symbol.both if leg == BOTH else symbol.long if leg == LONG else symbol.short
+        low, high = symbol.mark_low_ticks, symbol.mark_high_ticks
+        equity, available = account.equity_atto, account.available_atto
+        worth = self.check(
+            kind, buying, price, stop, lots, post_only, reduce_only, leg, False, age_ns, ttl_ns, now_mono_ns,
+            symbol.bid_ticks, symbol.ask_ticks, symbol.book_mono_ns, symbol.stale, symbol.mark_ticks,
+            symbol.mark_mono_ns, low or 0, NO_LIMIT if high is None else high, symbol.ref_ticks, symbol.leverage,
+            symbol.open_orders, unknown, held.position_lots, held.open_buy_lots, held.open_sell_lots,
+            held.open_buy_tick_lots, held.open_sell_tick_lots, resting, account.exposure_atto, account.margin_atto,
+            equity or 0, available or 0, equity is not None and available is not None,
+            account.messages_second.oldest_mono_ns, account.messages_minute.oldest_mono_ns,
+        )  # fmt: skip
+        if worth >= 0:
+            held.open(1 if buying else -1, lots, worth)
+            symbol.open_orders += 1
+            account.refresh(symbol)
+            for window in (account.messages_second, account.messages_minute, throttle):
+                window.note(now_mono_ns)
         return worth
 
     def _worth(self, kind: int, buying: bool, price: int, stop: int, bid: int, ask: int, mark: int) -> int:

@@ -5,6 +5,10 @@ In: nothing but sizes; the orders are made here, of the shape that the system se
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -78,19 +82,22 @@ _DECODER = msgspec.msgpack.Decoder(OrderIntent)
 
 
 def pretrade(name: str) -> Run:
-    """All pre-trade checks of an order that passes, with its reservation; ``checks`` is without a kernel."""
+    """All pre-trade checks of an order that passes, with its reservation; ``checks`` is without a kernel.
+
+    The call is the one that the execution service makes, and as there the order's id is known: ``IntentDesk.known`` has
+    asked for it (``order_id`` says what that takes).
+    """
 
     def run(_: Frames) -> Result:
         if name == "native" and hotpath.native is None:
             raise AbsentError(f"the native half is not in use: {hotpath.WHY_PURE}")
-        kernel: Any = None
-        if name != "checks":
-            half: Any = hotpath.native if name == "native" else pure_pretrade
-            kernel = half.PreTradeKernel
-        desk, view = _desk(kernel)
+        if name == "pure" and hotpath.native is not None:
+            return _in_a_pure_process("pretrade_pure")  # the account's state belongs to the half that is in use
+        desk, view = _desk(None if name == "checks" else hotpath.PreTradeKernel)
         clock, durations = time.perf_counter_ns, []
         for number in range(_ORDERS):
             intent = _intent(number)
+            client_order_id(intent.strategy, intent.intent_id)
             began = clock()
             answer = desk.approve(intent, view, _NOW_NS, _MONO_NS + number)
             durations.append(clock() - began)
@@ -99,10 +106,26 @@ def pretrade(name: str) -> Run:
             view.release(answer.client_order_id)
         if desk.quick != (0 if name == "checks" else _ORDERS):
             raise RuntimeError("another path was measured than the one that is named")
-        how = "the checks one by one" if name == "checks" else f"{name} kernel"
+        how = "the checks one by one" if name == "checks" else f"{name} half"
         return from_ns(f"pretrade_{name}", durations[_ORDERS // 10 :], f"approve an order and reserve for it, {how}")
 
     return run
+
+
+def _in_a_pure_process(name: str) -> Result:
+    command = [sys.executable, "-m", "tickmesh.runtime.cli", "bench", "--json", "--only", name]
+    done = subprocess.run(command, env={**os.environ, "TICKMESH_PURE": "1"}, capture_output=True, check=True)
+    return Result(**json.loads(done.stdout.splitlines()[-1])["results"][0])
+
+
+def order_id(_: Frames) -> Result:
+    """The client order id of an intent that nobody has asked for yet."""
+    clock, durations = time.perf_counter_ns, []
+    for number in range(_ORDERS):
+        began = clock()
+        client_order_id("order_id", f"bench-{number:012d}")
+        durations.append(clock() - began)
+    return from_ns("order_id", durations[_ORDERS // 10 :], "the client order id of an intent, asked for the first time")
 
 
 def _event(number: int) -> OrderEvent:

@@ -71,6 +71,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("pretrade_native", orders.pretrade("native"), capture=False),
     Benchmark("pretrade_pure", orders.pretrade("pure"), capture=False),
     Benchmark("pretrade_checks", orders.pretrade("checks"), capture=False),
+    Benchmark("order_id", orders.order_id, capture=False),
     Benchmark("orders_per_s", machine_bench.orders_per_s, capture=False),
     *(Benchmark(name, run, capture=False) for name, run in orders.CODECS.items()),
     Benchmark("ring_native", orders.ring("native"), capture=False),
