@@ -22,6 +22,7 @@ from tickmesh.execution import machine
 from tickmesh.execution.halt import HaltLatch
 from tickmesh.execution.ledger import OrderLedger
 from tickmesh.execution.machine import OrderMachine
+from tickmesh.hotpath import RateWindow
 from tickmesh.risk import checks
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.runtime.simulation.drama import Outcome, play
@@ -191,7 +192,7 @@ def epochs_are_forgotten(patch: Patch) -> None:
 
 
 def throttle_never_shuts(patch: Patch) -> None:
-    patch.setattr(PreTrade, "_throttle", lambda self, strategy, view, now_mono_ns: None)
+    patch.setattr(PreTrade, "_new_throttle", lambda self: RateWindow(100_000, 10**9))
 
 
 def throttle_is_not_latched(patch: Patch) -> None:
