@@ -55,12 +55,21 @@ class LeaseCore:
         self._highest_epoch = 0
         self._valid_until_ns = 0
         self._held_epoch = 0
+        self._reign = range(0)
         self._giving_back = False
 
     @property
     def epoch(self) -> int:
         """Epoch under which we hold, or held last; 0 before the first time."""
         return self._held_epoch
+
+    @property
+    def reign(self) -> int:
+        """The first of the epochs, up to the present one, in which nobody but us held it.
+
+        Epochs count by one, and one whose answer got lost is ours all the same once the key shows it.
+        """
+        return self._reign.start
 
     @property
     def holder(self) -> str:
@@ -82,6 +91,8 @@ class LeaseCore:
         self._record, self._revision, self._changed_mono_ns = record, revision, now_mono_ns
         if record is not None:
             self._highest_epoch = max(self._highest_epoch, record.epoch)
+            if record.holder == self.me and record.epoch == self._reign.stop and self._held_epoch:
+                self._reign = range(self._reign.start, record.epoch + 1)
             if record.holder != self.me or record.epoch != self._held_epoch:
                 self._valid_until_ns = 0  # somebody else has it: whatever we thought is over
 
@@ -102,7 +113,7 @@ class LeaseCore:
         free = record.holder == "" or record.holder == self.me
         ttl_ns = record.ttl_ms * 1_000_000
         if free or now_mono_ns - self._changed_mono_ns >= ttl_ns:
-            return self._attempt(Move.TAKE, record.epoch + 1, now_mono_ns, wall_ns)
+            return self._attempt(Move.TAKE, self._highest_epoch + 1, now_mono_ns, wall_ns)
         return None
 
     def wait_ns(self, now_mono_ns: int) -> int:
@@ -123,7 +134,10 @@ class LeaseCore:
             return False
         self._record, self._revision, self._changed_mono_ns = attempt.record, revision, attempt.began_mono_ns
         self._highest_epoch = max(self._highest_epoch, attempt.record.epoch)
-        self._held_epoch = attempt.record.epoch
+        self._held_epoch = epoch = attempt.record.epoch
+        self._reign = range(
+            self._reign.start if epoch in (self._reign.stop - 1, self._reign.stop) else epoch, epoch + 1
+        )
         self._valid_until_ns = attempt.began_mono_ns + self._safe_ns
         return True
 

@@ -71,7 +71,7 @@ class Claim:
         if lease is None or not self.held.is_set() or not lease.valid():
             return False
         self._lapsed_mono_ns = 0
-        if lease.epoch == self._epoch + 1:  # it lapsed, and nobody took it in between
+        if lease.core.reign <= self._epoch:  # it may have lapsed, but nobody took it in between
             self._epoch = lease.epoch
         return lease.epoch == self._epoch
 
@@ -81,7 +81,7 @@ class Claim:
         lease = self.lease
         if lease is None or not self.held.is_set():
             return False
-        return lease.core.holder not in ("", lease.core.me) or lease.epoch > self._epoch + 1
+        return lease.core.holder not in ("", lease.core.me) or lease.core.reign > self._epoch
 
     def unopposed(self) -> bool:
         """The weaker fence, for what does less harm done twice than not done (cancels, market data): valid, or lapsed

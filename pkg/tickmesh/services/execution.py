@@ -348,7 +348,7 @@ class _Desk:
         Raises:
             DependencyError: another process was the writer meanwhile; only a fresh start knows what it did.
         """
-        if self.lease.epoch != self._epoch + 1:
+        if self.lease.core.reign > self._epoch:
             self._succeeded = True
             raise DependencyError("nats", "another execution process wrote to this account meanwhile; starting over")
         try:

@@ -74,6 +74,21 @@ def test_a_stopped_holder_that_wakes_up_is_not_valid_and_comes_back_only_with_a_
     assert a.epoch == 2
 
 
+def test_an_epoch_whose_answer_was_lost_is_no_other_holder() -> None:
+    key, a, b = Key(), LeaseCore("a", TTL), LeaseCore("b", TTL)
+    take(a, key, 0)
+    lost = a.next(500 * MS)  # lapsed: the write of epoch 2 arrives, its answer does not
+    assert lost is not None and key.write(lost)
+    assert take(a, key, 1_000 * MS)
+    assert (a.epoch, a.reign) == (3, 1)
+    b.see(key.record, key.revision, 1_000 * MS)
+    assert take(b, key, 1_500 * MS)
+    assert (b.epoch, b.reign) == (4, 4)
+    a.see(key.record, key.revision, 1_500 * MS)
+    assert take(a, key, 2_000 * MS)
+    assert (a.epoch, a.reign) == (5, 5), "somebody else held it in between"
+
+
 def test_an_answer_that_comes_late_counts_from_the_question() -> None:
     key, a = Key(), LeaseCore("a", TTL)
     a.see(None, 0, 0)
@@ -112,6 +127,7 @@ def test_never_two_at_once_and_epochs_only_rise(steps: list[tuple[int, int, str,
     key, now = Key(), 0
     contenders = [Contender(f"c{i}", skew) for i, skew in enumerate(skews)]
     epochs: dict[int, str] = {}
+    writers: dict[int, str] = {}
     for who, passed, what, delay in steps:
         now += passed * MS
         for c in contenders:
@@ -137,6 +153,8 @@ def test_never_two_at_once_and_epochs_only_rise(steps: list[tuple[int, int, str,
                 if attempt is not None:
                     # The write lands at once, the answer comes later or (lose) never.
                     revision = key.write(attempt)
+                    if revision is not None:
+                        assert writers.setdefault(attempt.record.epoch, c.name) == c.name
                     if what != "lose":
                         c.busy = (now + delay * MS, now, attempt, revision)
         acting = [c for c in contenders if c.core.valid(c.clock(now)) and now >= c.stopped_until]
@@ -144,3 +162,6 @@ def test_never_two_at_once_and_epochs_only_rise(steps: list[tuple[int, int, str,
         for c in acting:
             assert epochs.setdefault(c.core.epoch, c.name) == c.name
             assert c.core.epoch == max(epochs)
+            reign = range(c.core.reign, c.core.epoch + 1)
+            assert reign and {writers[e] for e in reign} == {c.name}, "a reign is nobody else's"
+            assert epochs.get(c.core.reign - 1) != c.name, "a reign is whole"
