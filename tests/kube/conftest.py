@@ -40,15 +40,29 @@ def _started() -> Iterator[ApiServer]:
 @pytest.fixture
 def cluster(api: ApiServer) -> ApiServer:
     """The API server with our definitions."""
+    return _with_definitions(api)
+
+
+@pytest.fixture
+def world(cluster: ApiServer, tmp_path: Path) -> Iterator[World]:
+    """A namespace of its own, with its own nats-server and operators."""
+    yield from _world(cluster, tmp_path)
+
+
+@pytest.fixture
+def lonely_world(empty_api: ApiServer, tmp_path: Path) -> Iterator[World]:
+    """The same on an API server of its own, for tests that take definitions away from everybody."""
+    yield from _world(_with_definitions(empty_api), tmp_path)
+
+
+def _with_definitions(api: ApiServer) -> ApiServer:
     crds = [text for path, text in rendered().items() if path.startswith("k8s/crds/")]
     api.apply("\n---\n".join(crds), "--server-side", "--force-conflicts")
     api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "--all")
     return api
 
 
-@pytest.fixture
-def world(cluster: ApiServer, tmp_path: Path) -> Iterator[World]:
-    """A namespace of its own, with its own nats-server and operators."""
-    made = World(cluster, tmp_path)
+def _world(api: ApiServer, home: Path) -> Iterator[World]:
+    made = World(api, home)
     yield made
     made.close()

@@ -174,14 +174,13 @@ def test_an_upgrade_from_the_previous_chart_changes_in_place(
 
 @pytest.mark.parametrize("package", PREVIOUS, ids=lambda p: p.stem)
 def test_an_upgrade_of_the_definitions_keeps_every_resource(
-    installer: Helm, api: ApiServer, namespace: str, tmp_path: Path, package: Path
+    helm: Helm, empty_api: ApiServer, tmp_path: Path, package: Path
 ) -> None:
-    if not api.processes:
-        pytest.skip("this removes the resource definitions; not in the cluster of KUBECONFIG")
-    _without_definitions(api)
+    api, installer, namespace = empty_api, Helm(helm.program, empty_api), "trading"
     with tarfile.open(package) as packed:
         packed.extractall(tmp_path, filter="data")
-    installer.ok("install", "crds", str(tmp_path / "tickmesh" / "charts" / "tickmesh-crds"), "--namespace", namespace)
+    installer.ok("install", "crds", str(tmp_path / "tickmesh" / "charts" / "tickmesh-crds"), "--namespace", namespace,
+                 "--create-namespace")  # fmt: skip
     api.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd", "strategies.tickmesh.io")
     examples = ROOT / "k8s" / "examples"
     for name in ("account.yaml", "momentum.yaml", "breakers.yaml"):
@@ -207,13 +206,6 @@ def test_an_upgrade_of_the_definitions_keeps_every_resource(
     assert resources() == before, "a resource was made again or changed"
     assert api.kubectl("-n", namespace, "patch", "strategy", "momentum", "--type=merge", "-p",
                        '{"spec":{"paused":true}}').returncode == 0  # fmt: skip
-    installer.ok("uninstall", "crds", "--namespace", namespace)
-    _without_definitions(api)
-
-
-def _without_definitions(api: ApiServer) -> None:
-    names = ("strategies.tickmesh.io", "circuitbreakers.tickmesh.io", "tradingaccounts.tickmesh.io")
-    api.kubectl("delete", "crd", "--ignore-not-found", *names)
 
 
 def test_the_operator_works_with_exactly_the_rights_of_the_chart(

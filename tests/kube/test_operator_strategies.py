@@ -222,9 +222,8 @@ def test_a_plugin_whose_map_is_not_watched_is_not_asked_for_with_every_report(wo
     assert _reads_of_config_maps(world) - before <= 2, "asked for with every report"
 
 
-def test_a_deleted_definition_ends_nothing_else_and_comes_back(world: World) -> None:
-    if not world.api.processes:
-        pytest.skip("this removes a resource definition; not in the cluster of KUBECONFIG")
+def test_a_deleted_definition_ends_nothing_else_and_comes_back(lonely_world: World) -> None:
+    world = lonely_world
     process = world.operator()
     world.apply(strategy("before"), breaker("rest", "VenueREST"))
     eventually(lambda: world.get("deployment", "strategy-before"), what="the Deployment")
