@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -9,6 +10,15 @@ from urllib.parse import urlsplit
 
 import pytest
 from world import World, eventually, strategy
+
+from tickmesh.bus.nats import NatsBus
+from tickmesh.kube.desired import Installation
+from tickmesh.observe.clock import SystemClock
+from tickmesh.observe.health import Health
+from tickmesh.observe.metrics import Metrics
+from tickmesh.services.operator import operator as module
+from tickmesh.services.operator.cluster import Cluster
+from tickmesh.settings.operator import OperatorSettings
 
 
 class Freezer:
@@ -78,3 +88,30 @@ def test_a_watch_that_goes_silent_is_given_up_and_nothing_is_missed(world: World
     assert freezer.connections > before
     assert process.poll() is None
     freezer.close()
+
+
+async def test_a_resource_that_no_watch_brings_ends_the_operator(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(world.api.kubeconfig))
+    monkeypatch.setattr(module, "_AUDIT_S", 0.2)
+    await asyncio.to_thread(world.apply, strategy("unseen"))
+    keys = OperatorSettings(lease_ttl_ms=3000)
+    bus = await NatsBus.connect(f"nats://127.0.0.1:{world.nats_port}", name="operator")
+    cluster = Cluster.connect(world.namespace)
+    try:
+        operator = module.Operator(
+            cluster,
+            bus,
+            SystemClock(),
+            Metrics("operator"),
+            Health(),
+            keys,
+            Installation(image="tickmesh:1", namespace=world.namespace),
+            "me",
+        )
+        with pytest.raises(ExceptionGroup) as ended:
+            async with asyncio.timeout(30):
+                await operator.run()
+        assert ended.group_contains(module.BlindWatchError, match="Strategy unseen")
+    finally:
+        await cluster.close()
+        await bus.close()

@@ -221,7 +221,7 @@ class Reconciler:
                 VenueFact(symbol=order.symbol, client_order_id=client_id, report=gone), self._clock.wall_ns()
             )
 
-    async def _trades(self, symbol: str) -> None:
+    async def _trades(self, symbol: str, *, urgent: bool = False) -> None:
         instrument = self._instruments[symbol]
         last = self._ledger.last_trade_id.get(symbol, 0)
         # A little overlap: the stream may have brought a later trade and lost an earlier one.
@@ -233,6 +233,7 @@ class Reconciler:
                 from_id=from_id,
                 start_time_ms=None if from_id is not None else self.trades_since_ms,
                 limit=_PAGE,
+                urgent=urgent,
             )
             for line in page:
                 if self._ledger.knows_trade(symbol, line.id):
@@ -241,7 +242,7 @@ class Reconciler:
                 order = self._ledger.order_of_trade(trade)
                 if order is None:
                     await self._afford(1)
-                    order = self._take(await self._rest.query_by_venue_id(symbol, line.orderId))
+                    order = self._take(await self._rest.query_by_venue_id(symbol, line.orderId, urgent=urgent))
                 if order is not None:
                     self._ledger.on_trade(trade, order, self._clock.wall_ns())
             self._path.flush()
@@ -348,7 +349,7 @@ class Reconciler:
             await self._orders_since(order.symbol, order.created_ns // 1_000_000 - _MARGIN_MS, urgent=True)
             if order.state is OrderState.UNKNOWN:
                 async with self._sweeping:
-                    await self._trades(order.symbol)
+                    await self._trades(order.symbol, urgent=True)
         except VenueCallError as error:
             self._note(error)
             return False

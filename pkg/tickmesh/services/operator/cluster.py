@@ -58,6 +58,16 @@ class Cluster:
         """Server-side apply; fields of other managers stay, a fight over ours is won."""
         await _told(self._client.apply(from_dict(manifest), field_manager=FIELD_MANAGER, force=True))
 
+    async def names(self, kind: str) -> set[str]:
+        """Of the resources of one of our kinds. A definition that is not there is an error, too."""
+
+        async def listed() -> set[str]:
+            every = self._client.list(_KINDS[kind])
+            return {one.metadata.name async for one in every if one.metadata and one.metadata.name}
+
+        found: set[str] = await _told(listed())
+        return found
+
     async def patch(self, kind: str, name: str, patch: Manifest) -> None:
         """Merge patch of metadata or spec."""
         await _told(self._client.patch(_KINDS[kind], name, patch, patch_type=PatchType.MERGE))

@@ -16,14 +16,14 @@ from typing import Any
 
 import msgspec
 
-from tickmesh.domain.errors import ConfigError, DependencyError
+from tickmesh.domain.errors import ConfigError, DependencyError, TickmeshError
 from tickmesh.kube.admission import Findings, check_strategy
 from tickmesh.kube.desired import STRATEGY_LABEL, Installation
 from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
 from tickmesh.ports import Bus, Clock
 from tickmesh.services.operator.breakers import BreakerReconciler
-from tickmesh.services.operator.cluster import Cluster
+from tickmesh.services.operator.cluster import Cluster, ClusterError
 from tickmesh.services.operator.election import Election
 from tickmesh.services.operator.queue import WorkQueue
 from tickmesh.services.operator.strategies import BUCKET, Known, StrategyReconciler
@@ -33,6 +33,11 @@ log = logging.getLogger(__name__)
 
 Manifest = dict[str, Any]
 _RETRY_S = 1.0
+_AUDIT_S = 20.0
+
+
+class BlindWatchError(TickmeshError):
+    """The API server has resources that no watch has brought. Only a fresh start opens the watches anew."""
 
 
 def read_installation(settings: OperatorSettings) -> Installation:
@@ -66,6 +71,7 @@ class Operator:
         self.breakers = BreakerReconciler(cluster, bus, clock, self.known, leading)
         self.strategy_queue: WorkQueue[str] = WorkQueue(self.strategies.reconcile)
         self.breaker_queue: WorkQueue[str] = WorkQueue(self.breakers.reconcile, min_interval_s=0.1)
+        self._cluster = cluster
         self._bus = bus
         self._metrics = metrics
         self._health = health
@@ -114,6 +120,7 @@ class Operator:
             group.create_task(self.breakers.follow(self.breaker_queue.add))
             group.create_task(self._lead())
             group.create_task(self._measure())
+            group.create_task(self._audit())
 
     async def _lead(self) -> None:
         """Look at everything once whenever leadership comes."""
@@ -126,6 +133,31 @@ class Operator:
                 self.breaker_queue.add(name)
             while self.election.valid():
                 await asyncio.sleep(0.5)
+
+    async def _audit(self) -> None:
+        """Compare what the watches brought with what there is.
+
+        kopf looks for a kind when its definition changes, and may look before it is served: then nobody watches it.
+
+        Raises:
+            BlindWatchError: a resource was there twice in a row and is not known yet.
+        """
+        tables = {
+            "Strategy": self.known.strategies, "CircuitBreaker": self.known.breakers,
+            "TradingAccount": self.known.accounts,
+        }  # fmt: skip
+        missed: set[tuple[str, str]] = set()
+        while True:
+            await asyncio.sleep(_AUDIT_S)
+            missing: set[tuple[str, str]] = set()
+            for kind, table in tables.items():
+                try:
+                    missing |= {(kind, name) for name in await self._cluster.names(kind) if name not in table}
+                except ClusterError as error:
+                    log.debug("%s cannot be listed: %s", kind, error)
+            for kind, name in missing & missed:
+                raise BlindWatchError(f"no watch has brought {kind} {name}, which is there; starting anew")
+            missed = missing
 
     async def _follow_reports(self) -> None:
         while True:

@@ -188,9 +188,10 @@ class BinanceUsdmRest:
         parameters: Parameters = {"symbol": symbol, "origClientOrderId": client_order_id}
         return await self._call(b"GET", b"/fapi/v1/order", parameters, VenueOrder, urgent=urgent)
 
-    async def query_by_venue_id(self, symbol: str, order_id: int) -> VenueOrder:
-        """One order by the venue's id. Raises VenueCallError."""
-        return await self._call(b"GET", b"/fapi/v1/order", {"symbol": symbol, "orderId": order_id}, VenueOrder)
+    async def query_by_venue_id(self, symbol: str, order_id: int, *, urgent: bool = False) -> VenueOrder:
+        """One order by the venue's id; ``urgent`` as in ``query``. Raises VenueCallError."""
+        parameters: Parameters = {"symbol": symbol, "orderId": order_id}
+        return await self._call(b"GET", b"/fapi/v1/order", parameters, VenueOrder, urgent=urgent)
 
     async def open_orders(self, symbol: str | None = None) -> list[VenueOrder]:
         """Open orders of one symbol (weight 1) or of all (weight 40). Raises VenueCallError."""
@@ -218,15 +219,25 @@ class BinanceUsdmRest:
         return await self._call(b"GET", b"/fapi/v1/allOrders", parameters, list[VenueOrder], urgent=urgent)
 
     async def user_trades(
-        self, symbol: str, *, from_id: int | None = None, start_time_ms: int | None = None, limit: int = 1000
+        self,
+        symbol: str,
+        *,
+        from_id: int | None = None,
+        start_time_ms: int | None = None,
+        limit: int = 1000,
+        urgent: bool = False,
     ) -> list[VenueTrade]:
-        """Our executions from trade ``from_id`` (inclusive) or from a time, oldest first. Raises VenueCallError."""
+        """Our executions from trade ``from_id`` (inclusive) or from a time, oldest first; ``urgent`` as in ``query``.
+
+        Raises:
+            VenueCallError: the venue did not answer, or refuses.
+        """
         parameters: Parameters = {"symbol": symbol, "limit": limit}
         if from_id is not None:
             parameters["fromId"] = from_id
         elif start_time_ms is not None:
             parameters["startTime"] = start_time_ms
-        return await self._call(b"GET", b"/fapi/v1/userTrades", parameters, list[VenueTrade])
+        return await self._call(b"GET", b"/fapi/v1/userTrades", parameters, list[VenueTrade], urgent=urgent)
 
     async def countdown_cancel_all(self, symbol: str, countdown_ms: int) -> None:
         """Arm the venue's dead-man switch: cancel all of ``symbol`` unless called again in time; 0 disarms."""
