@@ -67,11 +67,13 @@ async def test_live_and_replayed_state_are_the_same_over_a_kill_and_from_every_f
     assert code == 0 and found["hash"] == live["hash"], (live, out[-3000:])
     assert found["positions"] == live["positions"] and found["open"] == live["open"]
     saved = str(tmp_path / "day.jsonl")
-    for _ in range(5):
+    for _ in range(20):
         # A copy of a directory that nats-server is writing to may catch it in the middle of a write; then it says so.
         code, of_directory = await replay(str(rig.home / "data"), *span, "--save", saved)
         if code == 0:
             break
+        await asyncio.sleep(0.5)
+    assert code == 0, of_directory
     _, of_file = await replay(saved, "--json")
     assert (
         json.loads(of_directory.splitlines()[-1])["hash"]

@@ -33,7 +33,7 @@ class Moment(NamedTuple):
 
 
 class Drafts:
-    """Writes for one strategy in one life; ``epoch`` and the number make its intent ids unique (decision 0051).
+    """Writes for one strategy in one life; epoch, shard and number make its intent ids unique (decision 0051).
 
     Execution refuses orders of an older ``epoch`` of the same ``shard`` than it has seen (decision 0131).
     """
@@ -107,4 +107,6 @@ class Drafts:
 
     def _next(self, slot: str) -> str:
         self.number += 1
-        return intent_id(self.name, f"{self.epoch:x}", self.number, slot)
+        # Shards may begin in the same millisecond, which is their epoch.
+        life = f"{self.epoch:x}-{self.shard}" if self.shard else f"{self.epoch:x}"
+        return intent_id(self.name, life, self.number, slot)

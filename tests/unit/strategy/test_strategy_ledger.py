@@ -16,6 +16,7 @@ from strategy_rig import BTC
 
 from tickmesh.domain.enums import OrderState, Side
 from tickmesh.domain.messages import FillEvent, OrderEvent
+from tickmesh.strategy.drafts import Drafts, Moment
 from tickmesh.strategy.ledger import Ledger, LedgerState, intent_id, slot_of
 
 Event = OrderEvent | FillEvent
@@ -146,3 +147,10 @@ def test_an_order_counts_in_full_until_its_fills_are_booked() -> None:
 def test_the_slot_comes_back_out_of_an_intent_id() -> None:
     assert slot_of(intent_id("market-making", "1a2b", 17, "bid")) == "bid"
     assert slot_of("something else") == "d"
+
+
+def test_shards_that_begin_in_the_same_millisecond_write_different_ids() -> None:
+    now = Moment(1, 1, 0, 0, 0)
+    ids = [Drafts("s", "main", "binance", 0x1A2B, shard).cancel_all(now).intent_id for shard in range(3)]
+    assert len(set(ids)) == 3
+    assert {slot_of(identity) for identity in ids} == {"all"}
