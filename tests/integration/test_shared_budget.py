@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from order_rig import OrderRig, order_rig
+from pace import Pace
 
 from tickmesh.domain.enums import OrderState
 from tickmesh.execution.budget import BudgetNews
@@ -54,14 +55,18 @@ async def test_a_ban_that_one_process_ran_into_stops_every_request_of_the_addres
         resting = rig.send(rig.intent(behind_ticks=300))
         await rig.until(resting, S.SUBMITTED)
         # Only the account service asks for balances of this path and version so often; one of the two runs into it.
-        await rig.post("simvenue", "/faults", {**QUERY, "count": 1, "status": 418, "msg": "banned", "retry_after_s": 6})
+        await rig.post(
+            "simvenue", "/faults", {**QUERY, "count": 1, "status": 418, "msg": "banned", "retry_after_s": 10}
+        )
         async with asyncio.timeout(8):
             while not await gauge(rig, "execution", "venue_wait_seconds"):
                 await asyncio.sleep(0.05)
-        began = time.monotonic()
-        async with asyncio.timeout(1.5):
-            while not await gauge(rig, "account", "venue_wait_seconds"):
-                await asyncio.sleep(0.05)
+        with Pace() as pace:
+            began = time.monotonic()
+            async with asyncio.timeout(5):
+                while not await gauge(rig, "account", "venue_wait_seconds"):
+                    await asyncio.sleep(0.05)
+            pace.assert_within(1.5, time.monotonic() - began)
         await asyncio.sleep(0.3)  # what was on its way
         before = await weight_at_the_venue(rig)
         state, reason = await outcome(rig)
@@ -69,8 +74,8 @@ async def test_a_ban_that_one_process_ran_into_stops_every_request_of_the_addres
         rig.cancel(resting)
         await asyncio.sleep(2.0)
         assert await weight_at_the_venue(rig) - before <= 1, "not one request, a cancel included"
-        assert time.monotonic() - began < 6
-        await rig.until(resting, S.CANCELED, timeout_s=15)
+        assert time.monotonic() - began < 10, "the ban was over: this machine was too slow to see it"
+        await rig.until(resting, S.CANCELED, timeout_s=30)
         async with asyncio.timeout(15):
             while (await outcome(rig))[0] is not S.SUBMITTED:
                 await asyncio.sleep(0.3)

@@ -10,6 +10,7 @@ import psutil
 import pytest
 from lightkube import Client, KubeConfig
 from lightkube.types import PatchType
+from pace import Pace
 from world import World, account, breaker, eventually, strategy
 
 from tickmesh.kube.desired import FINALIZER
@@ -19,10 +20,11 @@ from tickmesh.services.operator.cluster import STRATEGY
 
 def test_a_strategy_becomes_a_deployment_a_bucket_entry_and_a_status(world: World) -> None:
     world.operator()
-    world.apply(strategy(replicas=2, parameters={"spread": 3}))
-    began = time.monotonic()
-    deployment = eventually(lambda: world.get("deployment", "strategy-mm"), what="the Deployment")
-    assert time.monotonic() - began < 5
+    with Pace() as pace:
+        world.apply(strategy(replicas=2, parameters={"spread": 3}))
+        began = time.monotonic()
+        deployment = eventually(lambda: world.get("deployment", "strategy-mm"), what="the Deployment")
+        pace.assert_within(5, time.monotonic() - began)
     resource = world.get("strategy", "mm")
     assert resource is not None
     assert deployment["spec"]["replicas"] == 2
@@ -43,10 +45,11 @@ def test_hot_changes_reach_the_bucket_within_a_second_and_leave_the_pods_alone(w
     world.apply(strategy())
     before = eventually(lambda: world.get("deployment", "strategy-mm"), what="the Deployment")
     eventually(lambda: world.bucket("strategies", "spec.mm"), what="the first entry")
-    world.apply(strategy(parameters={"spread": 9}, paused=True, limits={"maxPosition": "0.5"}))
-    began = time.monotonic()
-    eventually(lambda: (world.bucket("strategies", "spec.mm") or {})["spec"].get("paused"), what="paused")
-    assert time.monotonic() - began < 1.5  # with the time of a connection per look
+    with Pace() as pace:
+        world.apply(strategy(parameters={"spread": 9}, paused=True, limits={"maxPosition": "0.5"}))
+        began = time.monotonic()
+        eventually(lambda: (world.bucket("strategies", "spec.mm") or {})["spec"].get("paused"), what="paused")
+        pace.assert_within(1.5, time.monotonic() - began)  # with the time of a connection per look
     time.sleep(1)
     after = world.get("deployment", "strategy-mm")
     assert after is not None

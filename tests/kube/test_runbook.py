@@ -17,6 +17,7 @@ import pytest
 import yaml
 from apiserver import ApiServer, free_port
 from chart import ROOT, program
+from pace import Pace
 from service_account import as_service_account
 from world import World, eventually
 
@@ -155,8 +156,9 @@ def _check(world: World, chapter: str, command: str) -> None:
     began = time.monotonic()
     match chapter:
         case "Apply a strategy" if "momentum.yaml" in command:
-            eventually(lambda: world.get("deployment", "strategy-momentum"), what="the Deployment")
-            assert time.monotonic() - began < 5
+            with Pace() as pace:
+                eventually(lambda: world.get("deployment", "strategy-momentum"), what="the Deployment")
+                pace.assert_within(5, time.monotonic() - began)
         case "Change, pause, go on" if '"paused":true' in command:
             eventually(lambda: (world.bucket("strategies", "spec.momentum") or {})["spec"].get("paused"), 5, "paused")
         case "Change, pause, go on" if "scale" in command:
