@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -32,7 +33,7 @@ from tickmesh.services.epochs import Epochs
 from tickmesh.services.execution_journal import JournalWriter
 from tickmesh.services.service import Service
 from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError
-from tickmesh.venues.binance_usdm.http import Exchange
+from tickmesh.venues.binance_usdm.http import Exchange, WithdrawnError
 from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 from tickmesh.venues.binance_usdm.translate_trading import fact_of_order, place_parameters
 
@@ -205,7 +206,7 @@ class OrderPath:
         exchange = self._rest.place_now(parameters)
         order = ledger.begin(intent)  # after the send: nothing in between can fail or wait
         if exchange is None:
-            self._answers[order.client_order_id] = self.spawn(self._send_later(order, parameters, intent.ttl_ns))
+            self._answers[order.client_order_id] = self.spawn(self._send_later(order, parameters, intent))
         else:
             self._sent_now(order, exchange)
             self._answers[order.client_order_id] = self.spawn(self._await_answer(order, exchange))
@@ -222,7 +223,7 @@ class OrderPath:
         exchange = self._rest.place_now(parameters)
         order = self._ledger.begin(intent)
         if exchange is None:
-            task = self.spawn(self._send_later(order, parameters, intent.ttl_ns))
+            task = self.spawn(self._send_later(order, parameters, intent, exits=True))
         else:
             self._sent_now(order, exchange)
             task = self.spawn(self._await_answer(order, exchange))
@@ -263,24 +264,48 @@ class OrderPath:
         self._ledger.advance(order, OrderState.PENDING_SUBMIT, self._clock.wall_ns())
         self.flush()
 
-    async def _send_later(self, order: OrderMachine, parameters: dict[str, Any], ttl_ns: int) -> None:
-        """Send when a connection is free, within the intent's time to live (the wait is cut before the send)."""
+    async def _send_later(
+        self, order: OrderMachine, parameters: dict[str, Any], intent: OrderIntent, *, exits: bool = False
+    ) -> None:
+        """Send when a connection is free, within the intent's time to live (the wait is cut before the send).
+
+        What was approved before the wait is judged once more at its end: the account may have been halted meanwhile.
+        """
         try:
-            left_ns = order.created_ns + ttl_ns - self._clock.wall_ns()
+            left_ns = order.created_ns + intent.ttl_ns - self._clock.wall_ns()
             async with asyncio.timeout(max(0, left_ns) / 1e9):
-                exchange = await self._rest.place_soon(parameters)
+                exchange = await self._rest.place_soon(parameters, partial(self._not_any_more, order, intent, exits))
         except TimeoutError:
-            reason = "no connection to the venue was free within the intent's time to live; it was never sent"
-            self._ledger.advance(order, OrderState.EXPIRED, self._clock.wall_ns(), reason)
-            self._answered(order)
-            return
+            self._never_sent(order, "no connection to the venue was free within the intent's time to live")
+        except WithdrawnError as withdrawn:
+            self._never_sent(order, withdrawn.reason)
         except VenueCallError as error:
             self._ledger.advance(order, OrderState.PENDING_SUBMIT, self._clock.wall_ns())
             self._failed(order, error)
             self._answered(order)
-            return
-        self._sent_now(order, exchange)
-        await self._await_answer(order, exchange)
+        else:
+            self._sent_now(order, exchange)
+            await self._await_answer(order, exchange)
+
+    def _never_sent(self, order: OrderMachine, reason: str) -> None:
+        self._ledger.advance(order, OrderState.EXPIRED, self._clock.wall_ns(), f"{reason}; it was never sent")
+        self._answered(order)
+
+    def _not_any_more(self, order: OrderMachine, intent: OrderIntent, exits: bool) -> str:
+        """Why an order that waits for a connection may not leave; empty when it may.
+
+        A halt, a breaker that opened and a cancel are at work on it already. One that ``exits`` asks for no lease: it
+        can only shrink what is held, whoever sends it.
+        """
+        if order.client_order_id in self._cancelling:
+            return "it was cancelled while it waited for a connection to the venue"
+        if exits:
+            return ""
+        if not self.is_writer():
+            return "the account's lease ended while it waited for a connection to the venue"
+        if self.epochs.outdated(intent):
+            return _SUCCEEDED
+        return self._budget.may_place(self._clock.mono_ns())
 
     async def _await_answer(self, order: OrderMachine, exchange: Exchange) -> None:
         try:

@@ -112,6 +112,24 @@ class VenueLeverage(msgspec.Struct, kw_only=True):
     marginType: str = ""
 
 
+class VenueTime(msgspec.Struct, kw_only=True):
+    """The venue's clock."""
+
+    serverTime: int
+
+
+class VenuePositionMode(msgspec.Struct, kw_only=True):
+    """Whether positions have sides."""
+
+    dualSidePosition: bool
+
+
+class VenueListenKey(msgspec.Struct, kw_only=True):
+    """The user stream's key."""
+
+    listenKey: str
+
+
 class Income(msgspec.Struct, kw_only=True):
     """One line of /fapi/v1/income (FUNDING_FEE, COMMISSION, REALIZED_PNL, ...)."""
 

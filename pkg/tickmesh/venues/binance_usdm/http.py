@@ -32,6 +32,14 @@ class NotSentError(DependencyError):
         super().__init__("venue", message)
 
 
+class WithdrawnError(NotSentError):
+    """Nobody wants the request any more, and no byte of it left: no fault of the venue."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class AnswerLostError(DependencyError):
     """The request left and no whole answer came: whether the venue acted on it is unknown."""
 
@@ -238,14 +246,17 @@ class HttpClient:
                 continue  # closed under us, nothing left: the next connection may take it
         return None
 
-    async def start(self, request: bytes, timeout_s: float) -> Exchange:
-        """Send as soon as a connection is free.
+    async def start(self, request: bytes, timeout_s: float, veto: Callable[[], str] = lambda: "") -> Exchange:
+        """Send as soon as a connection is free, unless ``veto`` gives a reason not to at that moment.
 
         Raises:
+            WithdrawnError: the veto's reason.
             NotSentError: no connection within the connect timeout, or too many requests wait already.
         """
         deadline_s = self.loop.time() + self._connect_timeout_s
         while True:
+            if reason := veto():
+                raise WithdrawnError(reason)
             exchange = self.try_send(request, timeout_s)
             if exchange is not None:
                 return exchange

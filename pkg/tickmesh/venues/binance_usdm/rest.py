@@ -26,12 +26,22 @@ from tickmesh.venues.binance_usdm.codec_trading import (
     VenueBalance,
     VenueCallError,
     VenueLeverage,
+    VenueListenKey,
     VenueOrder,
     VenuePosition,
+    VenuePositionMode,
+    VenueTime,
     VenueTrade,
     classify,
 )
-from tickmesh.venues.binance_usdm.http import AnswerLostError, Exchange, HttpAnswer, HttpClient, NotSentError
+from tickmesh.venues.binance_usdm.http import (
+    AnswerLostError,
+    Exchange,
+    HttpAnswer,
+    HttpClient,
+    NotSentError,
+    WithdrawnError,
+)
 
 _T = TypeVar("_T")
 Parameters = dict[str, str | int | Decimal]
@@ -146,10 +156,18 @@ class BinanceUsdmRest:
         """
         return self.http.try_send(self._request(b"POST", b"/fapi/v1/order", parameters), self._timeout_s)
 
-    async def place_soon(self, parameters: Parameters) -> Exchange:
-        """As ``place_now``, waiting for a connection. Raises VenueCallError (NOT_SENT)."""
+    async def place_soon(self, parameters: Parameters, veto: Callable[[], str] = lambda: "") -> Exchange:
+        """As ``place_now``, waiting for a connection; ``veto`` is asked right before the bytes leave.
+
+        Raises:
+            WithdrawnError: ``veto`` gave a reason.
+            VenueCallError: NOT_SENT; no connection came free.
+        """
         try:
-            return await self.http.start(self._request(b"POST", b"/fapi/v1/order", parameters), self._timeout_s)
+            request = self._request(b"POST", b"/fapi/v1/order", parameters)
+            return await self.http.start(request, self._timeout_s, veto)
+        except WithdrawnError:
+            raise
         except NotSentError as error:
             failure = VenueCallError(Outcome.NOT_SENT, str(error))
             self.gate.done(None, self.usage, failure)
@@ -224,10 +242,13 @@ class BinanceUsdmRest:
         *,
         from_id: int | None = None,
         start_time_ms: int | None = None,
+        order_id: int | None = None,
         limit: int = 1000,
         urgent: bool = False,
     ) -> list[VenueTrade]:
-        """Our executions from trade ``from_id`` (inclusive) or from a time, oldest first; ``urgent`` as in ``query``.
+        """Our executions from trade ``from_id`` (inclusive), from a time or of one order, oldest first.
+
+        ``urgent`` as in ``query``.
 
         Raises:
             VenueCallError: the venue did not answer, or refuses.
@@ -237,6 +258,8 @@ class BinanceUsdmRest:
             parameters["fromId"] = from_id
         elif start_time_ms is not None:
             parameters["startTime"] = start_time_ms
+        if order_id is not None:
+            parameters["orderId"] = order_id
         return await self._call(b"GET", b"/fapi/v1/userTrades", parameters, list[VenueTrade], urgent=urgent)
 
     async def countdown_cancel_all(self, symbol: str, countdown_ms: int) -> None:
@@ -269,8 +292,7 @@ class BinanceUsdmRest:
 
     async def hedge_mode(self) -> bool:
         """Whether positions have sides (LONG and SHORT apart). Raises VenueCallError."""
-        mode = await self._call(b"GET", b"/fapi/v1/positionSide/dual", {}, dict[str, Any])
-        return mode.get("dualSidePosition") in (True, "true")
+        return (await self._call(b"GET", b"/fapi/v1/positionSide/dual", {}, VenuePositionMode)).dualSidePosition
 
     async def income(
         self, *, income_type: str | None = None, start_time_ms: int | None = None, limit: int = 1000
@@ -287,8 +309,7 @@ class BinanceUsdmRest:
 
     async def create_listen_key(self) -> str:
         """Open, or prolong, the user stream; the key lives 60 minutes. Raises VenueCallError."""
-        found = await self._call(b"POST", b"/fapi/v1/listenKey", None, dict[str, str])
-        return found["listenKey"]
+        return (await self._call(b"POST", b"/fapi/v1/listenKey", None, VenueListenKey)).listenKey
 
     async def keep_listen_key(self) -> None:
         """Prolong the key by 60 minutes; -1125 means that it is gone: create another. Raises VenueCallError."""
@@ -301,9 +322,9 @@ class BinanceUsdmRest:
     async def sync_time(self) -> int:
         """Measure the venue's clock against ours and use it from now on; returns the offset in ms."""
         before_ns, before_mono = self._clock.wall_ns(), self._clock.mono_ns()
-        found = await self._call(b"GET", b"/fapi/v1/time", None, dict[str, int])
+        found = await self._call(b"GET", b"/fapi/v1/time", None, VenueTime)
         middle_ms = (before_ns + (self._clock.mono_ns() - before_mono) // 2) // 1_000_000
-        self.time_offset_ms = found["serverTime"] - middle_ms
+        self.time_offset_ms = found.serverTime - middle_ms
         self.clock_is_off = False
         return self.time_offset_ms
 
