@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from tickmesh.runtime.simulation.drama import play
-from tickmesh.runtime.simulation.plan import Fault, Plan
+from tickmesh.runtime.simulation.plan import LISTS, ORDER, Fault, Plan
 
 FOUND = {
     "seed 10: a start kept a position that the venue had flat": Plan(
@@ -41,6 +41,27 @@ FOUND = {
     ),
     "seed 164: an order by hand that nobody told us of": Plan(
         164, (Fault(0, 8.0, "stream_lost", 12.0, 1.0), Fault(1, 9.0, "by_hand"), Fault(2, 10.0, "kill")), False
+    ),
+    "a fill was lost, later ones were not: it was never asked for": Plan(
+        0, (Fault(0, 8.0, "stream_lost", 8.0, 0.5),), False
+    ),
+    "an order that waited for a connection left after the halt": Plan(
+        4,
+        (
+            Fault(0, 8.5, "runaway", 4.0, 2.0, "s1"),
+            Fault(1, 8.5, "temper", 1.2, 1.0, "hang_lost", ORDER),
+            Fault(2, 10.2, "halt", 6.0, detail="account.main"),
+        ),
+        False,
+    ),
+    "a list with quantities off the grid ended the comparisons for good": Plan(
+        0,
+        (
+            Fault(0, 8.0, "stream_lost", 8.0, 0.5),
+            Fault(1, 6.0, "temper", 12.0, 0.5, "off_grid_done", LISTS),
+            Fault(2, 10.0, "kill"),
+        ),
+        False,
     ),
 }  # fmt: skip
 

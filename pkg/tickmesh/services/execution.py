@@ -179,7 +179,7 @@ class _Desk:
         )
         self.reconciler = Reconciler(
             service, self.rest, self.ledger, self.view, self.effects, self.path, self.budget, instruments,
-            self.alert, lambda reason: self.halt_now(reason, "reconciliation"),
+            self.alert, self._odd, lambda reason: self.halt_now(reason, "reconciliation"),
         )  # fmt: skip
         self.halts = HaltKeeper(venue.account, state_dir / f"{venue.account}.halt.json", self.view, self._cancel_where)
         self.flattener = Flattener(
@@ -275,6 +275,9 @@ class _Desk:
         turns = 0
         while not self.service.stopping.is_set():
             turns += 1
+            for task in self._tasks:
+                if task.done() and not task.cancelled():
+                    task.result()  # what no error ended is over only with us: start over rather than go on without it
             holder = self.lease.core.holder
             if holder and holder != self.lease.core.me:
                 self._succeeded = True

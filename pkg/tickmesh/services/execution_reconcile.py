@@ -27,7 +27,7 @@ from tickmesh.execution.machine import OrderMachine, Report
 from tickmesh.risk.view import RiskView
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.service import Service
-from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError, VenueOrder
+from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError, VenueOrder, VenueTrade
 from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 from tickmesh.venues.binance_usdm.translate_trading import fact_of_order, trade_of_list
 
@@ -37,6 +37,8 @@ _T = TypeVar("_T")
 _NOT_FOUND = -2013
 _MARGIN_MS = 60_000
 _PAGE = 1000
+_VENUE_LISTS_MS = 6 * 86_400_000
+"""The venue lists a week from the time that is asked for; with a day to spare."""
 _SETTLE_NS = 1_000_000_000
 _RETRY_S = 1.0
 _TAKE_OVER_TRIES = 40
@@ -55,7 +57,7 @@ class Reconciler:
     def __init__(
         self, service: Service, rest: BinanceUsdmRest, ledger: OrderLedger, view: RiskView, effects: ViewEffects,
         path: OrderPath, budget: RateBudget, instruments: dict[str, Instrument], alert: AlertFunction,
-        halt: Callable[[str], None],
+        odd: Callable[[str, str, str], None], halt: Callable[[str], None],
     ) -> None:  # fmt: skip
         self._service = service
         self._clock = service.clock
@@ -68,6 +70,7 @@ class Reconciler:
         self._budget = budget
         self._instruments = instruments
         self._alert = alert
+        self._odd = odd
         self._halt = halt
         self._resolving: set[str] = set()
         self._asking = asyncio.Semaphore(_ASKING)
@@ -76,6 +79,8 @@ class Reconciler:
         self._corrections = 0
         self._rounds = 0
         self._sweeping = asyncio.Lock()
+        self._listed: dict[str, int] = {}
+        """By symbol, the newest trade of the venue's list as it was last read to its end: what is older is known."""
         self.trades_since_ms = 0
         m = service.metrics
         self._runs = m.counter("reconciliations_total", "comparisons with the venue that were completed")
@@ -87,10 +92,14 @@ class Reconciler:
 
         Args:
             newest_ns: wall time of the journal's newest line, 0 for an empty journal.
-            oldest_ns: wall time of its oldest line; trades are asked for from then on where none is known.
+            oldest_ns: wall time of its oldest line.
         """
         now_ms = self._clock.wall_ns() // 1_000_000
-        self.trades_since_ms = (oldest_ns // 1_000_000 or now_ms) - _MARGIN_MS
+        # A former life read the whole list at least this long before its last line; what an open order misses from
+        # earlier is asked for by the order.
+        thorough_ms = int(_THOROUGH_EVERY * self._settings.reconcile_s * 1000)
+        self.trades_since_ms = max(oldest_ns // 1_000_000, newest_ns // 1_000_000 - thorough_ms) or now_ms
+        self.trades_since_ms -= _MARGIN_MS
         for order in self._ledger.open.values():
             if order.symbol in self._view.symbols:
                 self._effects.adopt(order)
@@ -222,10 +231,13 @@ class Reconciler:
             )
 
     async def _trades(self, symbol: str, *, urgent: bool = False) -> None:
-        instrument = self._instruments[symbol]
-        last = self._ledger.last_trade_id.get(symbol, 0)
-        # A little overlap: the stream may have brought a later trade and lost an earlier one.
-        from_id = max(0, last - 100) if last else None
+        """Every trade since the list was last read to its end, and what is still missing of single orders.
+
+        Not since the newest trade that we know: the stream may have brought that one and lost any number before it.
+        """
+        from_id = self._listed.get(symbol)
+        if from_id is None and self._clock.wall_ns() // 1_000_000 - self.trades_since_ms > _VENUE_LISTS_MS:
+            from_id = self._ledger.last_trade_id.get(symbol)
         while True:
             await self._afford(5)
             page = await self._rest.user_trades(
@@ -235,20 +247,36 @@ class Reconciler:
                 limit=_PAGE,
                 urgent=urgent,
             )
-            for line in page:
-                if self._ledger.knows_trade(symbol, line.id):
-                    continue
-                trade = trade_of_list(line, instrument)
-                order = self._ledger.order_of_trade(trade)
-                if order is None:
-                    await self._afford(1)
-                    order = self._take(await self._rest.query_by_venue_id(symbol, line.orderId, urgent=urgent))
-                if order is not None:
-                    self._ledger.on_trade(trade, order, self._clock.wall_ns())
-            self._path.flush()
+            await self._join(symbol, page, urgent=urgent)
+            if page:
+                self._listed[symbol] = page[-1].id
             if len(page) < _PAGE:
-                return
+                break
             from_id = page[-1].id + 1
+        for order in [o for o in self._ledger.open.values() if o.symbol == symbol and o.missing_lots]:
+            if order.venue_order_id:
+                await self._afford(5)
+                page = await self._rest.user_trades(symbol, order_id=order.venue_order_id, limit=_PAGE, urgent=urgent)
+                await self._join(symbol, page, urgent=urgent)
+
+    async def _join(self, symbol: str, page: list[VenueTrade], *, urgent: bool) -> None:
+        """Take what we do not know of these trades, and the orders of strangers among them. Raises VenueCallError."""
+        instrument = self._instruments[symbol]
+        for line in page:
+            if self._ledger.knows_trade(symbol, line.id):
+                continue
+            try:
+                trade = trade_of_list(line, instrument)
+            except (TickmeshError, KeyError, ValueError) as error:
+                self._odd(symbol, "", f"a trade that makes no sense ({error}): {line}")
+                continue
+            order = self._ledger.order_of_trade(trade)
+            if order is None:
+                await self._afford(1)
+                order = self._take(await self._rest.query_by_venue_id(symbol, line.orderId, urgent=urgent))
+            if order is not None:
+                self._ledger.on_trade(trade, order, self._clock.wall_ns())
+        self._path.flush()
 
     async def _orders_since(self, symbol: str, start_ms: int, *, urgent: bool = False) -> None:
         """Everything sent since, whatever became of it: what a former life did not live to journal."""
@@ -271,9 +299,7 @@ class Reconciler:
         try:
             fact = fact_of_order(order, self._instruments[order.symbol])
         except (TickmeshError, KeyError, ValueError) as error:
-            self._alert(
-                Severity.WARNING, "venue-answer", f"order {order.clientOrderId} of the venue makes no sense: {error}"
-            )
+            self._odd(order.symbol, order.clientOrderId, f"an order that makes no sense ({error}): {order}")
             return None
         found = self._ledger.on_fact(fact, self._clock.wall_ns())
         self._path.flush()
@@ -367,15 +393,24 @@ class Reconciler:
             self._alert(Severity.CRITICAL, "balance", str(error))
 
     async def _listed_positions(self) -> dict[tuple[str, str], tuple[int, Decimal]]:
-        """Lots and entry price by symbol and side, flat ones left out. Raises VenueCallError."""
+        """Lots and entry price by symbol and side, flat ones left out.
+
+        Raises:
+            VenueCallError: the venue did not answer, or a position makes no sense: then none is believed.
+        """
         await self._afford(5)
         theirs: dict[tuple[str, str], tuple[int, Decimal]] = {}
         for p in await self._rest.positions():
             instrument = self._instruments.get(p.symbol)
-            if instrument is None:
-                self._view.set_foreign_exposure(p.symbol, p.notional)
-            else:
-                theirs[(p.symbol, p.positionSide)] = (instrument.to_lots(p.positionAmt), p.entryPrice)
+            try:
+                if instrument is None:
+                    self._view.set_foreign_exposure(p.symbol, p.notional)
+                else:
+                    theirs[(p.symbol, p.positionSide)] = (instrument.to_lots(p.positionAmt), p.entryPrice)
+            except (TickmeshError, ValueError) as error:
+                text = f"a position that makes no sense ({error}): {p}"
+                self._odd(p.symbol, "", text)
+                raise VenueCallError(Outcome.UNKNOWN, text) from error
         return theirs
 
     async def positions(self) -> None:

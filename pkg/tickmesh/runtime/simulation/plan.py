@@ -14,6 +14,7 @@ FAULTS_END_S = 24.0
 ORDER = ("POST /fapi/v1/order",)
 _CANCEL = ("DELETE /fapi/v1/order",)
 QUERY = ("GET /fapi/v1/order", "GET /fapi/v1/openOrders", "GET /fapi/v1/allOrders", "GET /fapi/v1/userTrades")
+LISTS = (*QUERY, "GET /fapi/v3/positionRisk")
 _ANY = ("",)
 _TEMPERS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("hang_lost", ORDER), ("hang_done", ORDER), ("reset_lost", ORDER), ("reset_done", ORDER),
@@ -80,7 +81,7 @@ def draw(seed: int) -> Plan:
     faults = []
     for number in range(random.choice((1, 2, 3, 5, 8, 12, 18))):
         faults.append(_draw_one(random, number, random.choice(some)))
-    faults += _lags(seed, faults) + _more(seed)
+    faults += _lags(seed, faults) + _more(seed) + _latest(seed)
     return Plan(seed, tuple(sorted(faults, key=lambda f: f.at_s)), standby)
 
 
@@ -109,6 +110,31 @@ def _more(seed: int) -> list[Fault]:
         Fault(200 + number, at_s, kind, for_s, size, detail)
         for number, (at_s, (kind, for_s, size, detail)) in enumerate(zip(starts_s, faults, strict=True))
     ]
+
+
+def _latest(seed: int) -> list[Fault]:
+    """As ``_more``, for what came after it."""
+    random = Random(f"latest {seed}")
+    faults = []
+    if random.random() < 0.1:
+        at_s, for_s = random.uniform(4.0, 18.0), random.uniform(1.0, 8.0)
+        faults.append(Fault(300, at_s, "temper", for_s, random.choice((0.2, 0.5, 1.0)), "off_grid_done", LISTS))
+    if random.random() < 0.1:
+        faults += crowded(310, random.uniform(4.0, 16.0), random.choice(("halt", "succession", "")), random)
+    return faults
+
+
+def crowded(number: int, at_s: float, then: str, random: Random) -> list[Fault]:
+    """Orders wait for a connection because the venue answers none; ``then`` happens shortly before they come free."""
+    silence = random.choice(("hang_lost", "hang_done"))
+    faults = [
+        Fault(number, at_s, "runaway", 4.0, 2.0, "s1"),
+        Fault(number + 1, at_s, "temper", 1.2, 1.0, silence, ORDER),
+    ]
+    if then:
+        detail = random.choice(("all", "account.main", "strategy.s1")) if then == "halt" else "s1"
+        faults.append(Fault(number + 2, at_s + random.uniform(1.3, 2.0), then, 6.0, detail=detail))
+    return faults
 
 
 def _draw_one(random: Random, number: int, kind: str) -> Fault:

@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from tickmesh.domain.errors import TickmeshError
 from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
 from tickmesh.runtime.simulation.nats import NatsServer, SimBus
@@ -151,6 +152,8 @@ class Stage:
 
     def start_again(self, name: str, error: BaseException | None = None) -> None:
         """What the supervisor does with a process that ended or was killed."""
+        if error is not None and not isinstance(error, TickmeshError):
+            self.world.fail("no-unhandled-error", f"{name} ended with {type(error).__name__}: {error}")
         self.world.after(self.world.random.uniform(0.2, 1.5), lambda: self.start(name))
 
     @property

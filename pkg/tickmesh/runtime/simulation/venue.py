@@ -6,6 +6,7 @@ of the kinds that venues are known for. The exchange itself never lies: it is wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -30,6 +31,8 @@ from tickmesh.venues.simvenue.server.user_streams import UserStreams
 
 ACCOUNT = "main"
 DEPOSIT = Decimal(100_000)
+_STRANGERS_TRADES = 1000
+"""Trade ids count everybody's trades: two of ours that follow each other can be this far apart."""
 _UNKNOWN = "Unknown error, please check your request or try again later."
 
 
@@ -124,6 +127,7 @@ class SimVenue:
         """Somebody takes liquidity, sometimes through several levels."""
         random = self.world.random
         side = random.choice((Side.BUY, Side.SELL))
+        self.exchange.markets[symbol].trade_id += _STRANGERS_TRADES
         reach = random.choice((0, 2, 5, 8))
         self.exchange.flow_place(
             symbol, side, self.middle[symbol] + side * reach, random.randint(1, 25), self.clock.now_ns()
@@ -204,6 +208,8 @@ class SimVenue:
                                       "execution status unknown.")  # fmt: skip
         if kind == "garbage_done":
             return _bytes(200, b"<html>proxy</html>", {})
+        if kind == "off_grid_done":
+            return _off_grid(answer)
         return answer
 
     def _choose(self, request: _Request) -> str:
@@ -251,6 +257,18 @@ def _what(request: _Request) -> str:
 
 def _error(status: int, code: int, message: str, headers: Mapping[str, str] | None = None) -> bytes:
     return _bytes(status, b'{"code":%d,"msg":"%s"}' % (code, message.encode()), headers or {})
+
+
+def _off_grid(answer: bytes) -> bytes:
+    """The same answer with quantities that are no whole number of lots."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    if b" 200 " not in head.split(b"\r\n", 1)[0]:
+        return answer
+    return _bytes(200, re.sub(rb'("(?:qty|origQty|executedQty|positionAmt)":"-?\d+)(\.\d*)?"', _finer, body), {})
+
+
+def _finer(found: re.Match[bytes]) -> bytes:
+    return found[1] + (found[2] or b".") + b'000001"'
 
 
 def _bytes(status: int, body: bytes, headers: Mapping[str, str]) -> bytes:
