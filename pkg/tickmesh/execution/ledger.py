@@ -293,7 +293,7 @@ class OrderLedger:
 
     def _note_venue_id(self, order: OrderMachine, venue_order_id: int) -> None:
         """A trade may be the first that the venue says of an order: it names it, too."""
-        if venue_order_id and not order.venue_order_id:
+        if venue_order_id and order.venue_order_id <= 0:
             order.venue_order_id = venue_order_id
             self._by_venue_id[(order.symbol, venue_order_id)] = order.client_order_id
 

@@ -56,7 +56,10 @@ class Report(tuple[int, OrderState, int, Decimal, int, int]):
         cls, venue_order_id: int, state: OrderState, cum_lots: int, average_price: Decimal = ZERO,
         update_ms: int = 0, qty_lots: int = 0,
     ) -> Report:  # fmt: skip
-        """``state`` is SUBMITTED, PARTIALLY_FILLED or an end; ``qty_lots`` 0 means "as it was"."""
+        """``state`` is SUBMITTED, PARTIALLY_FILLED or an end; ``qty_lots`` 0 means "as it was".
+
+        A negative ``venue_order_id`` is that of a conditional order, which gets an order's id when it triggers.
+        """
         return super().__new__(cls, (venue_order_id, state, cum_lots, average_price, update_ms, qty_lots))
 
 
@@ -130,6 +133,11 @@ class OrderMachine:
         return self.state, self.cum_lots, self.average_price
 
     @property
+    def waits_for_trigger(self) -> bool:
+        """A conditional order that only the venue's algo service knows."""
+        return self.venue_order_id < 0 and self.open
+
+    @property
     def settled(self) -> bool:
         """At its end, with every fill in hand."""
         return self.state.terminal and self.missing_lots == 0
@@ -155,12 +163,17 @@ class OrderMachine:
     def report(self, report: Report) -> Step | None:
         """Join a report of the venue."""
         venue_order_id, state, cum_lots, average_price, update_ms, qty_lots = report
-        if self.venue_order_id and venue_order_id and venue_order_id != self.venue_order_id:
+        triggers = self.venue_order_id < 0 < venue_order_id
+        if venue_order_id < 0 < self.venue_order_id:
+            return None  # it has triggered: what the order does that it became is said under that order's id
+        if self.venue_order_id and venue_order_id and venue_order_id != self.venue_order_id and not triggers:
             return self._anomaly(Wrong.IDENTITY)
         if cum_lots < 0 or qty_lots < 0 or cum_lots > max(self.qty_lots, qty_lots):
             return self._anomaly(Wrong.QUANTITY)
         before = self.visible
-        if venue_order_id and not self.venue_order_id:
+        if triggers:
+            self._final, self._final_ms = None, -1
+        if triggers or (venue_order_id and not self.venue_order_id):
             self.venue_order_id = venue_order_id
             self.reason, self.venue_code = "", 0
         if qty_lots and update_ms > self._qty_ms:

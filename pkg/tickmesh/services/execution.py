@@ -194,6 +194,7 @@ class _Desk:
             keepalive_s=own.keepalive_s, first_backoff_s=own.stream_backoff_s, connect=outside.connect,
             gate=self.trading.stream, on_malformed=lambda text: self._odd("", "", text),
         )  # fmt: skip
+        self.path.algos.on_odd = self._odd
         self.rest.on_malformed = lambda text: self._odd("", "", text)
         self.journal.may_write = self._is_writer
         self.path.on_anomaly = self._tell_of

@@ -30,6 +30,7 @@ from tickmesh.ports import DurableMessage
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.risk.view import RiskView
 from tickmesh.services.epochs import Epochs
+from tickmesh.services.execution_algo import AlgoOrders
 from tickmesh.services.execution_journal import JournalWriter
 from tickmesh.services.service import Service
 from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError
@@ -67,6 +68,7 @@ class OrderPath:
         self._intents = IntentDesk(ledger, pretrade, view, int(service.settings.execution.journal_horizon_s * 1e9))
         self._books: dict[str, bytes] = {}
         self._book_prefix = f"md.book.{service.settings.venue.name}."
+        self.algos = AlgoOrders(rest, ledger, instruments, service.clock)
         self._answers: dict[str, asyncio.Task[None]] = {}
         self._cancelling: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -409,6 +411,11 @@ class OrderPath:
 
     async def _cancel_once(self, symbol: str, client_id: str) -> None:
         """One attempt; "no such open order" means to ask what became of it. Raises VenueCallError."""
+        known = self._ledger.orders.get(client_id)
+        if known is not None and known.waits_for_trigger:
+            await self.algos.cancel(known)
+            self.flush()
+            return
         try:
             answer = await self._rest.cancel(symbol, client_id)
         except VenueCallError as error:

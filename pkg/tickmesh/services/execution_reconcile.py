@@ -191,7 +191,8 @@ class Reconciler:
             listed = await self._rest.open_orders(symbol)
             for order in listed:
                 self._take(order)
-            names = {o.clientOrderId for o in listed}
+            await self._afford(1)
+            names = {o.clientOrderId for o in listed} | await self._path.algos.open(symbol)
             for mine in self._ledger.open_of(symbol=symbol):
                 if mine.client_order_id in names or mine.state is OrderState.UNKNOWN:
                     continue
@@ -207,7 +208,10 @@ class Reconciler:
         client_id = order.client_order_id
         await self._afford(1)
         try:
-            self._take(await self._rest.query(order.symbol, client_id))
+            if order.waits_for_trigger:
+                await self._path.algos.ask(order)
+            else:
+                self._take(await self._rest.query(order.symbol, client_id))
             self._absent.pop(client_id, None)
         except VenueCallError as error:
             if error.code != _NOT_FOUND:

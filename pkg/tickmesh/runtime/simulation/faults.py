@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from random import Random
 
 from tickmesh.domain.enums import OrderType, Side, TimeInForce
 from tickmesh.runtime.simulation.pens import Pens
@@ -25,6 +26,7 @@ class Faults:
     def __init__(self, stage: Stage, pens: Pens) -> None:
         self._stage = stage
         self._pens = pens
+        self._chance = Random(f"faults {stage.plan.seed}")
         self.struck: Counter[str] = Counter()
 
     def begin(self) -> None:
@@ -189,6 +191,21 @@ class Faults:
             self._stage.venue.by_hand(request)
         except VenueError as error:
             self._stage.world.note(f"by hand: refused {error}")
+
+    def _f_stop_by_hand(self, fault: Fault) -> None:
+        """Somebody leaves a conditional order at the venue's algo service: no stream tells of it until it triggers."""
+        symbol, side = self._chance.choice(SYMBOLS), self._chance.choice((Side.BUY, Side.SELL))
+        lots, instrument = self._chance.randint(2, 5), self._stage.instruments[symbol]
+        trigger = self._stage.venue.middle[symbol] + side * self._chance.choice((3, 6, 9, 4000))
+        request = PlaceRequest(
+            symbol=symbol, side=side, type=OrderType.STOP_MARKET, quantity=instrument.qty(lots),
+            stop_price=instrument.price(trigger), client_order_id=f"web_{fault.number}", algo=True,
+        )  # fmt: skip
+        self._stage.watch.slack_lots[symbol] += lots
+        try:
+            self._stage.venue.by_hand(request)
+        except VenueError as error:
+            self._stage.world.note(f"stop by hand: refused {error}")
 
     def _f_liquidate(self, fault: Fault) -> None:
         """The venue reduces a position of ours on its own, as auto-deleveraging does."""

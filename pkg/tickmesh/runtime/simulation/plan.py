@@ -121,6 +121,8 @@ def _latest(seed: int) -> list[Fault]:
         faults.append(Fault(300, at_s, "temper", for_s, random.choice((0.2, 0.5, 1.0)), "off_grid_done", LISTS))
     if random.random() < 0.1:
         faults += crowded(310, random.uniform(4.0, 16.0), random.choice(("halt", "succession", "")), random)
+    for number in range(random.choice((0, 0, 0, 0, 0, 0, 1, 3))):
+        faults.append(Fault(320 + number, random.uniform(4.0, FAULTS_END_S), "stop_by_hand"))
     return faults
 
 

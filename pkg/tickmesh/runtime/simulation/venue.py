@@ -19,6 +19,7 @@ from tickmesh.runtime.simulation.world import EPOCH_NS, World
 from tickmesh.venues.simvenue.exchange.exchange import Exchange
 from tickmesh.venues.simvenue.exchange.types import OrderRecord, PlaceRequest, UserTrade
 from tickmesh.venues.simvenue.server.accounts import Accounts
+from tickmesh.venues.simvenue.server.algo import Algo
 from tickmesh.venues.simvenue.server.bodies import Bodies
 from tickmesh.venues.simvenue.server.clock import VenueClock
 from tickmesh.venues.simvenue.server.hub import Hub
@@ -94,7 +95,7 @@ class SimVenue:
         quota = Quota()
         self._rest = Rest(self.clock, keys, Limits(quota), None, self.commit)  # type: ignore[arg-type]
         parts: Any = _Parts(self.exchange, instruments, self.bodies, self.clock)
-        for part in (Public(parts, quota), Trading(parts), Accounts(parts, quota)):
+        for part in (Public(parts, quota), Trading(parts), Algo(parts), Accounts(parts, quota)):
             self._rest.add([e for e in part.endpoints() if e.path.startswith("/fapi")])
         self._rest.add(self.users.endpoints())
         self.tempers: list[Temper] = []

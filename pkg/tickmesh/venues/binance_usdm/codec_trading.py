@@ -42,6 +42,27 @@ class VenueOrder(msgspec.Struct, kw_only=True):
     updateTime: int = 0
 
 
+class VenueAlgoOrder(msgspec.Struct, kw_only=True):
+    """A conditional order as algoOrder and openAlgoOrders answer it; ``actualOrderId`` is what it became."""
+
+    algoId: int
+    clientAlgoId: str
+    symbol: str
+    algoStatus: str
+    orderType: str = "STOP_MARKET"
+    side: str = "BUY"
+    positionSide: str = "BOTH"
+    timeInForce: str = "GTC"
+    quantity: Decimal = ZERO
+    triggerPrice: Decimal = ZERO
+    price: Decimal = ZERO
+    actualOrderId: str = ""
+    closePosition: bool = False
+    reduceOnly: bool = False
+    createTime: int = 0
+    updateTime: int = 0
+
+
 class VenueTrade(msgspec.Struct, kw_only=True):
     """One of our executions as userTrades answers it; ``id`` counts up per symbol."""
 

@@ -23,6 +23,7 @@ from tickmesh.venues.binance_usdm.codec_trading import (
     Income,
     Outcome,
     VenueAccount,
+    VenueAlgoOrder,
     VenueBalance,
     VenueCallError,
     VenueLeverage,
@@ -104,7 +105,7 @@ _SHOWN = 400
 """How much of an answer that makes no sense is told."""
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*", re.ASCII).fullmatch
 """Whether a text needs no quoting in an address, as nearly all of ours."""
-_CANCELS = frozenset({b"/fapi/v1/order", b"/fapi/v1/allOpenOrders"})
+_CANCELS = frozenset({b"/fapi/v1/order", b"/fapi/v1/allOpenOrders", b"/fapi/v1/algoOrder"})
 _ALWAYS = frozenset({b"/fapi/v1/countdownCancelAll", b"/fapi/v1/listenKey"})
 
 
@@ -214,6 +215,23 @@ class BinanceUsdmRest:
     async def open_orders(self, symbol: str | None = None) -> list[VenueOrder]:
         """Open orders of one symbol (weight 1) or of all (weight 40). Raises VenueCallError."""
         return await self._call(b"GET", b"/fapi/v1/openOrders", {"symbol": symbol} if symbol else {}, list[VenueOrder])
+
+    async def open_algo_orders(self, symbol: str) -> list[VenueAlgoOrder]:
+        """Conditional orders of one symbol that wait for their trigger (weight 1). Raises VenueCallError."""
+        return await self._call(b"GET", b"/fapi/v1/openAlgoOrders", {"symbol": symbol}, list[VenueAlgoOrder])
+
+    async def query_algo(self, client_id: str, *, urgent: bool = False) -> VenueAlgoOrder:
+        """One conditional order by its client id; -2013 means "not found"; ``urgent`` as in ``query``.
+
+        Raises:
+            VenueCallError: the venue did not answer, or refuses.
+        """
+        parameters: Parameters = {"clientAlgoId": client_id}
+        return await self._call(b"GET", b"/fapi/v1/algoOrder", parameters, VenueAlgoOrder, urgent=urgent)
+
+    async def cancel_algo(self, client_id: str) -> None:
+        """Cancel one conditional order; -2011 as in ``cancel``. Raises VenueCallError."""
+        await self._call(b"DELETE", b"/fapi/v1/algoOrder", {"clientAlgoId": client_id}, msgspec.Raw)
 
     async def all_orders(
         self,

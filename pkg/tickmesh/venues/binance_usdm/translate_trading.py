@@ -13,7 +13,13 @@ from tickmesh.domain.enums import OrderState, OrderType, PositionSide, Side, Tim
 from tickmesh.domain.instrument import Instrument
 from tickmesh.execution.ledger import TradeFact, VenueFact
 from tickmesh.execution.machine import Report
-from tickmesh.venues.binance_usdm.codec_trading import OrderReport, OrderTradeUpdate, VenueOrder, VenueTrade
+from tickmesh.venues.binance_usdm.codec_trading import (
+    OrderReport,
+    OrderTradeUpdate,
+    VenueAlgoOrder,
+    VenueOrder,
+    VenueTrade,
+)
 
 STATES = {
     "NEW": OrderState.SUBMITTED,
@@ -28,6 +34,16 @@ STATES = {
     "NEW_INSURANCE": OrderState.SUBMITTED,
     "NEW_ADL": OrderState.SUBMITTED,
 }
+_ALGO_STATES = {
+    "NEW": OrderState.SUBMITTED,
+    "TRIGGERING": OrderState.SUBMITTED,
+    "TRIGGERED": OrderState.EXPIRED,
+    "FINISHED": OrderState.EXPIRED,
+    "CANCELED": OrderState.CANCELED,
+    "EXPIRED": OrderState.EXPIRED,
+    "REJECTED": OrderState.REJECTED,
+}
+"""A conditional order ends as such when it triggers: the order that it became is another fact."""
 _PRICED = frozenset({OrderType.LIMIT, OrderType.STOP, OrderType.TAKE_PROFIT})
 
 
@@ -66,6 +82,22 @@ def fact_of_order(order: VenueOrder, instrument: Instrument) -> VenueFact:
         order_type=_order_type(order.origType or order.type), time_in_force=_time_in_force(order.timeInForce),
         price_ticks=instrument.to_ticks(order.price), stop_price_ticks=instrument.to_ticks(order.stopPrice),
         qty_lots=qty_lots, reduce_only=order.reduceOnly, position_side=PositionSide(order.positionSide),
+    )  # fmt: skip
+
+
+def fact_of_algo(order: VenueAlgoOrder, instrument: Instrument) -> VenueFact:
+    """A conditional order as a fact, under its algo id as a negative number. Raises as ``fact_of_order``."""
+    qty_lots = instrument.to_lots(order.quantity)
+    report = Report(
+        -order.algoId, _ALGO_STATES[order.algoStatus], 0, update_ms=order.updateTime or order.createTime,
+        qty_lots=qty_lots,
+    )  # fmt: skip
+    return VenueFact(
+        symbol=order.symbol, client_order_id=order.clientAlgoId, report=report, side=Side[order.side],
+        order_type=_order_type(order.orderType), time_in_force=_time_in_force(order.timeInForce),
+        price_ticks=instrument.to_ticks(order.price), stop_price_ticks=instrument.to_ticks(order.triggerPrice),
+        qty_lots=qty_lots, reduce_only=order.reduceOnly or order.closePosition,
+        position_side=PositionSide(order.positionSide),
     )  # fmt: skip
 
 

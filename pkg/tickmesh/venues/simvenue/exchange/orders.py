@@ -64,6 +64,7 @@ class Orders(Core):
             close_position=request.close_position,
             working_type=request.working_type,
             stp=request.stp or self.config.default_stp,
+            algo=request.algo,
             time_ms=self.now_ms,
             update_ms=self.now_ms,
         )

@@ -107,6 +107,8 @@ class PlaceRequest(msgspec.Struct, kw_only=True):
     client_order_id: str = ""
     working_type: WorkingType = WorkingType.CONTRACT_PRICE
     stp: Stp | None = None
+    algo: bool = False
+    """It came through the algo endpoints: until it triggers, the ordinary ones do not know it."""
 
 
 class OrderRecord(msgspec.Struct, kw_only=True):
@@ -137,6 +139,7 @@ class OrderRecord(msgspec.Struct, kw_only=True):
     priority: int = 0
     triggered: bool = False
     liquidation: bool = False
+    algo: bool = False
 
     @property
     def open_lots(self) -> int:
@@ -150,6 +153,11 @@ class OrderRecord(msgspec.Struct, kw_only=True):
     def is_conditional(self) -> bool:
         """True while it waits for its stop price and is not in the book."""
         return self.type not in (OrderType.LIMIT, OrderType.MARKET) and not self.triggered
+
+    @property
+    def is_hidden(self) -> bool:
+        """True while only the algo endpoints know it."""
+        return self.algo and not self.triggered
 
 
 class UserTrade(msgspec.Struct, frozen=True, kw_only=True):

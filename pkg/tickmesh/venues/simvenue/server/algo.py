@@ -1,7 +1,8 @@
 """Algo orders: the endpoints to which the venue moved conditional orders in December 2025.
 
 In: a signed Call. Out: the same stop orders as ``POST order`` makes, in the newer words: an algo id is the order id, a
-client algo id the client order id. Only ``algoType`` CONDITIONAL exists.
+client algo id the client order id. Only ``algoType`` CONDITIONAL exists. Until it triggers, the ordinary endpoints and
+the user stream's order updates do not know such an order.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Algo:
             raise WireError(-1130, "Data sent for parameter 'algoType' is not valid.")
         renamed = {"triggerPrice": "stopPrice", "clientAlgoId": "newClientOrderId"}
         call.params = {renamed.get(name, name): value for name, value in call.params.items()}
-        request = place_request(call)
+        request = msgspec.structs.replace(place_request(call), algo=True)
         if request.type in (OrderType.LIMIT, OrderType.MARKET):
             raise WireError(-1116, "Invalid orderType.")
         placed = self._exchange.place(call.account, request, call.now_ms)

@@ -82,7 +82,11 @@ class Trading:
         return self._bodies.order(changed)
 
     def cancel(self, call: Call) -> object:
-        return self._bodies.order(self._exchange.cancel(call.account, call.symbol(), call.now_ms, *_ids(call)))
+        symbol, ids = call.symbol(), _ids(call)
+        order = self._exchange.find(call.account, symbol, *ids)
+        if order is not None and order.is_hidden:
+            raise VenueError(-2011)
+        return self._bodies.order(self._exchange.cancel(call.account, symbol, call.now_ms, *ids))
 
     def query(self, call: Call) -> object:
         symbol, ids = call.symbol(), _ids(call)
@@ -93,11 +97,13 @@ class Trading:
             if old is None:
                 raise
             found = old
+        if found.is_hidden:
+            raise VenueError(-2013)
         return self._bodies.order(found)
 
     def open_order(self, call: Call) -> object:
         found = self._exchange.query_order(call.account, call.symbol(), *_ids(call))
-        if not found.is_open:
+        if not found.is_open or found.is_hidden:
             raise VenueError(-2013)
         return self._bodies.order(found)
 
@@ -107,7 +113,7 @@ class Trading:
         symbol = call.optional_symbol()
         if symbol is not None:
             self._exchange.market_of(symbol)
-        return [self._bodies.order(o) for o in self._exchange.open_orders(call.account, symbol)]
+        return [self._bodies.order(o) for o in self._exchange.open_orders(call.account, symbol) if not o.is_hidden]
 
     def cancel_all(self, call: Call) -> object:
         self._exchange.cancel_all(call.account, call.symbol(), call.now_ms)
@@ -119,7 +125,7 @@ class Trading:
         found = self._exchange.all_orders(
             call.account, symbol, call.integer("orderId", 0) or 0, call.limit(500, 1000), window.start_ms, window.end_ms
         )
-        return [self._bodies.order(o) for o in found]
+        return [self._bodies.order(o) for o in found if not o.is_hidden]
 
     def user_trades(self, call: Call) -> object:
         symbol, window = call.symbol(), call.window()

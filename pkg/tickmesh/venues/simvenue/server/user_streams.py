@@ -122,6 +122,8 @@ class UserStreams:
     def on_events(self, events: list[Event]) -> None:
         """Tell each account what is its own; the others' events and market data are passed over."""
         for event in events:
+            if isinstance(event, OrderUpdate) and event.order.is_hidden:
+                continue
             account = getattr(event, "account_id", None)
             key = self.keys.get(account) if account is not None else None
             if key is not None:
