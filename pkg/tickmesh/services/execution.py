@@ -41,6 +41,7 @@ from tickmesh.services.execution_journal import STREAM, JournalWriter
 from tickmesh.services.execution_outside import OUTSIDE, Outside
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
+from tickmesh.services.execution_terms import AccountTerms
 from tickmesh.services.instruments import wait_for_instruments
 from tickmesh.services.journals import wait_until_durable
 from tickmesh.services.lease import Lease
@@ -180,6 +181,7 @@ class _Desk:
         self.reconciler = Reconciler(
             service, self.rest, self.ledger, self.view, self.effects, self.path, self.budget, instruments,
             self.alert, self._odd, lambda reason: self.halt_now(reason, "reconciliation"),
+            AccountTerms(self.rest, self.view, self.alert, self._use_limits),
         )  # fmt: skip
         self.halts = HaltKeeper(venue.account, state_dir / f"{venue.account}.halt.json", self.view, self._cancel_where)
         self.flattener = Flattener(
@@ -216,7 +218,7 @@ class _Desk:
         return {
             "account": picture.account, "hash": picture.hash, "orders": len(picture.orders), "open": picture.open,
             "positions": picture.positions, "from_seq": self._read_from_seq, "last_seq": self.journal.last_seq,
-            "waiting": self.journal.waiting,
+            "waiting": self.journal.waiting, "terms": self.reconciler.terms.shown(),
             "halted": {scope: latched.state.value for scope, latched in self.halts.latch.state.scopes.items()},
         }  # fmt: skip
 

@@ -26,6 +26,7 @@ from tickmesh.execution.ledger import OrderLedger, VenueFact, missing_fills
 from tickmesh.execution.machine import OrderMachine, Report
 from tickmesh.risk.view import RiskView
 from tickmesh.services.execution_path import OrderPath
+from tickmesh.services.execution_terms import AccountTerms
 from tickmesh.services.service import Service
 from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError, VenueOrder, VenueTrade
 from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
@@ -57,7 +58,7 @@ class Reconciler:
     def __init__(
         self, service: Service, rest: BinanceUsdmRest, ledger: OrderLedger, view: RiskView, effects: ViewEffects,
         path: OrderPath, budget: RateBudget, instruments: dict[str, Instrument], alert: AlertFunction,
-        odd: Callable[[str, str, str], None], halt: Callable[[str], None],
+        odd: Callable[[str, str, str], None], halt: Callable[[str], None], terms: AccountTerms,
     ) -> None:  # fmt: skip
         self._service = service
         self._clock = service.clock
@@ -72,6 +73,7 @@ class Reconciler:
         self._alert = alert
         self._odd = odd
         self._halt = halt
+        self.terms = terms
         self._resolving: set[str] = set()
         self._asking = asyncio.Semaphore(_ASKING)
         self._absent: dict[str, int] = defaultdict(int)
@@ -104,10 +106,8 @@ class Reconciler:
             if order.symbol in self._view.symbols:
                 self._effects.adopt(order)
         await self._until_done(self._rest.sync_time)
-        self._view.hedge_mode = await self._until_done(self._rest.hedge_mode)
-        for leverage in await self._until_done(self._rest.leverages):
-            if leverage.symbol in self._view.symbols:
-                self._view.set_leverage(leverage.symbol, leverage.leverage)
+        await self._until_done(self.terms.position_mode)
+        await self._until_done(self.terms.symbols)
         await self._until_done(self.balances)
         for symbol in self._symbols():
             if newest_ns:
@@ -147,6 +147,8 @@ class Reconciler:
                 self._rounds += 1
                 if self._rounds % _THOROUGH_EVERY == 0:
                     await self._rest.sync_time()
+                    await self._afford(30)
+                    await self.terms.position_mode()
                 await self.set_clock()
                 await self.once()
                 self._runs.inc()
@@ -159,6 +161,8 @@ class Reconciler:
         """One full comparison. Raises VenueCallError."""
         for symbol in self._symbols():
             await self.sweep(symbol, trades=self._rounds % _THOROUGH_EVERY == 0)
+        await self._afford(5)
+        await self.terms.symbols()
         await self.balances()
         await self.positions()
 
