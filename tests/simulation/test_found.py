@@ -54,6 +54,16 @@ FOUND = {
         ),
         False,
     ),
+    "a writer that took its lapsed lease again had not heard of a halt meanwhile": Plan(
+        0,
+        (
+            Fault(0, 8.0, "nats_cut", 5.0, detail="first"),
+            Fault(1, 9.5, "halt", 10.0, detail="account.main"),
+            Fault(2, 16.0, "nats_cut", 4.0, detail="first"),
+            Fault(3, 17.0, "halt", 10.0, detail="account.main"),
+        ),
+        False,
+    ),
     "a list with quantities off the grid ended the comparisons for good": Plan(
         0,
         (

@@ -360,6 +360,7 @@ class _Desk:
         try:
             await self.path.epochs.restore(self.service.bus)
             await self.reconciler.once()
+            await self.halts.catch_up(self.service.bus)
         except (DependencyError, VenueCallError) as error:
             log.warning("the lease is ours again, but not everybody answers yet: %s", error)
             return

@@ -68,6 +68,17 @@ class HaltKeeper:
         _save(self._path, self.latch.state)
         self._show()
 
+    async def catch_up(self, bus: Bus) -> None:
+        """Take every command that is in the stream by now, before the consumer brings it.
+
+        Raises:
+            DependencyError: the stream cannot be read.
+        """
+        async for _, payload, seq in bus.replay("CTL", start_seq=self.latch.state.ctl_seq + 1):
+            control = _decode(payload)
+            if control is not None:
+                self.apply(control, seq)
+
     async def share(self, bus: Bus) -> None:
         """Leave what is latched to a successor on another machine; when it fails, tried again at the next call."""
         picture = msgspec.json.encode(self.latch.state)

@@ -12,10 +12,14 @@ import inspect
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any, TypeVar
+
+import msgspec
 
 from tickmesh.bus.memory import matches
 from tickmesh.domain.errors import DependencyError
+from tickmesh.domain.lease import LeaseRecord
 from tickmesh.ports.bus import DurableMessage, Handler, KvEntry
 from tickmesh.runtime.simulation.world import MS, Process, S, World
 
@@ -69,6 +73,8 @@ class NatsServer:
         self.lease_writer: Process | None = None
         """Who wrote the lease last: the one writer there may be."""
         self.writer_since_ns = 0
+        """When it became that, or took it anew after it had lapsed."""
+        self._lease_epoch = 0
         self.on_stored: Callable[[str, Line], None] = lambda _stream, _line: None
         self._message_ids: dict[str, tuple[int, int]] = {}
         self._last_seq: dict[str, int] = dict.fromkeys(STREAMS, 0)
@@ -104,10 +110,10 @@ class NatsServer:
     def pump(self) -> None:
         """Hand what is due to pullers: new lines, and lines whose answer did not come in time."""
         for name, durable in self.durables.items():
-            pullers = [bus for bus in durable.pullers if bus.reachable]
+            now = self.world.now_ns
+            pullers = [bus for bus in durable.pullers if bus.reachable and bus.pulls(name) <= now]
             if not pullers:
                 continue
-            now = self.world.now_ns
             for line in self.streams[durable.stream][:]:
                 if line.seq in durable.settled or durable.waiting.get(line.seq, 0) > now:
                     continue
@@ -149,8 +155,10 @@ class NatsServer:
             if latest != revision:
                 return None
         self.revisions[bucket] += 1
-        if bucket == "leases" and by is not self.lease_writer:
-            self.lease_writer, self.writer_since_ns = by, self.world.now_ns
+        if bucket == "leases" and value is not None:
+            epoch = msgspec.json.decode(value, type=LeaseRecord).epoch
+            if by is not self.lease_writer or epoch != self._lease_epoch:
+                self.lease_writer, self.writer_since_ns, self._lease_epoch = by, self.world.now_ns, epoch
         entry = entries[key] = KvEntry(bucket, key, value, self.revisions[bucket])
         for watched, pattern, bus, tell in list(self.watchers):
             if watched == bucket and matches(pattern, key):
@@ -219,6 +227,8 @@ class SimBus:
         self._buffer: list[tuple[bool, Callable[[], None]]] = []
         self._inboxes: dict[str, deque[SimMessage]] = defaultdict(deque)
         self._arrived: dict[str, asyncio.Event] = {}
+        self._chance = Random(f"pulls {world.seed} {process.name} {process.life}")
+        self._pulls_ns: dict[str, int] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         process.on_death.append(self._die)
 
@@ -235,6 +245,10 @@ class SimBus:
     def connected(self) -> bool:
         return self.process.alive and self.server.up
 
+    def pulls(self, durable: str) -> int:
+        """From when on this process pulls again: each consumer notices by itself that its pull was lost."""
+        return self._pulls_ns.get(durable, 0)
+
     def restore(self) -> None:
         """The network is back: what waited in our buffer travels, or part of it was lost with the connection."""
         self.cut = False
@@ -243,6 +257,8 @@ class SimBus:
         for number, (kept, action) in enumerate(waiting):
             if kept or number >= lost:
                 self.send(action, kept=kept)
+        now_ns = self.world.now_ns
+        self._pulls_ns = {name: now_ns + self._chance.choice((0, 1, 6)) * S // 2 for name in self._inboxes}
         self.world.after(0.01, self.server.pump)
 
     # Towards the server, in order.
