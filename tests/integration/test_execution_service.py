@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from order_rig import ACCOUNT, SYMBOL, OrderRig, order_rig
 
+from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import OrderState, Side, TimeInForce, Urgency
 from tickmesh.observe.clock import SystemClock
 from tickmesh.services.strategy_checkpoint import Checkpoint
@@ -290,6 +291,19 @@ async def test_what_the_execution_throttle_shut_stays_shut_over_a_kill_until_a_p
         while (await rig.get("execution", "/state"))["halted"]:
             await asyncio.sleep(0.02)
     await rig.until(rig.send(rig.intent(behind_ticks=320)), S.SUBMITTED)
+    await rig.settle()
+
+
+async def test_an_order_that_is_overtaken_by_its_cancel_is_never_sent(rig: OrderRig) -> None:
+    late = rig.intent(behind_ticks=300)
+    client_id = client_order_id(late.strategy, late.intent_id)
+    rig.cancel(client_id)
+    other = rig.send(rig.intent(behind_ticks=310))
+    await rig.until(other, S.SUBMITTED)  # what was sent before it was taken before it
+    rig.send(late)
+    ended = await rig.until(client_id, S.REJECTED, S.SUBMITTED)
+    assert ended.state is S.REJECTED and "cancelled before it arrived" in ended.reason
+    assert client_id not in {o["clientOrderId"] for o in (await rig.record())["orders"]}
     await rig.settle()
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from tickmesh.domain.approval import ApprovedOrder
+from tickmesh.domain.client_order_id import client_order_id, is_ours
 from tickmesh.domain.enums import IntentAction, OrderState
 from tickmesh.domain.errors import TickmeshError
 from tickmesh.domain.instrument import Instrument
@@ -41,6 +42,7 @@ from tickmesh.venues.binance_usdm.translate_trading import fact_of_order, place_
 log = logging.getLogger(__name__)
 
 _MAX_KEPT = 100_000
+_MAX_WITHDRAWN = 10_000
 _CANCEL_RETRY_S = (0.1, 0.25, 0.5, 1.0, 2.0)
 _CANCEL_LOGGED = 3
 _NOT_OPEN = -2011
@@ -76,6 +78,8 @@ class OrderPath:
         self._journaled: OrderedDict[str, None] = OrderedDict()
         self.epochs = Epochs()
         self._cancel_intents: OrderedDict[str, asyncio.Task[None]] = OrderedDict()
+        self._withdrawn: OrderedDict[str, None] = OrderedDict()
+        """Client order ids of which the cancel came before the order."""
         self.draining = False
         self.is_writer: Callable[[], bool] = lambda: True
         self.on_anomaly: Callable[[OrderEvent], None] = lambda _: None
@@ -191,6 +195,10 @@ class OrderPath:
             return
         if outdated:
             self._settled(intent, self._intents.refuse(intent, "fenced", _SUCCEEDED, now_ns))
+            return
+        if self._withdrawn and client_order_id(intent.strategy, intent.intent_id) in self._withdrawn:
+            reason = "it was cancelled before it arrived; it was never sent"
+            self._settled(intent, self._intents.refuse(intent, "withdrawn", reason, now_ns))
             return
         intent.stamps.execution_receive_mono_ns = received_mono_ns
         self._place(intent, received_mono_ns, now_ns)
@@ -367,9 +375,17 @@ class OrderPath:
         if order is not None:
             await asyncio.wait({self.cancel(order)})
         elif intent.symbol in self._instruments:
+            self._withdraw(intent.target_client_order_id)
             await self._cancel_stranger(intent.symbol, intent.target_client_order_id)
         else:
             log.warning("cancel of %s: no such order and no such symbol", intent.target_client_order_id)
+
+    def _withdraw(self, client_id: str) -> None:
+        """The intent of this order may still be on its way: a redelivery overtaken by its cancel."""
+        if is_ours(client_id):
+            self._withdrawn[client_id] = None
+            if len(self._withdrawn) > _MAX_WITHDRAWN:
+                self._withdrawn.popitem(last=False)
 
     def cancel_all(self, strategy: str = "", symbol: str = "") -> list[asyncio.Task[None]]:
         """Cancel every open order of a strategy and a symbol; empty means all."""

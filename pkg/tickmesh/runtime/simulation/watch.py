@@ -132,14 +132,15 @@ class Watch:
         self._successions.append((self.world.now_ns, strategy, epoch))
 
     def on_cancel(self, client_id: str) -> None:
-        """Somebody asked to cancel an order; it counts when the order was at the venue and the intent is stored."""
+        """Somebody asked to cancel an order; it counts when that is stored and the order open, or not there yet."""
         order = self.venue_orders.get(client_id)
-        if order is not None and order.is_open and self.server.up:
+        if (order is None or order.is_open) and self.server.up:
             self._cancelled.add(client_id)
 
     def not_canceled(self) -> list[str]:
         """Orders that somebody asked to cancel, and that are open."""
-        return sorted(c for c in self._cancelled if self.venue_orders[c].is_open)
+        orders = self.venue_orders
+        return sorted(c for c in self._cancelled if c in orders and orders[c].is_open)
 
     def _halted_for(self, process: Process) -> set[str]:
         """Scopes that nobody has resumed since, and whose halt this machine heard or that was stored before this
