@@ -34,8 +34,17 @@ class ViewEffects:
                 view.set_remaining(client_id, order.missing_lots)
             else:
                 view.release(client_id)
-        elif client_id not in view.reservations and step.state in (OrderState.SUBMITTED, OrderState.PARTIALLY_FILLED):
+        elif step.state in (OrderState.SUBMITTED, OrderState.PARTIALLY_FILLED) and not self._is_reserved(order):
             self.adopt(order)
+
+    def _is_reserved(self, order: OrderMachine) -> bool:
+        """Whether the view counts it as it is: not when it is new to us, nor when somebody amended it."""
+        kept = self._view.reservations.get(order.client_order_id)
+        return (
+            kept is not None
+            and kept.lots == order.qty_lots - order.filled_lots
+            and (not kept.resting_ticks or kept.resting_ticks == order.price_ticks)
+        )
 
     def on_fill(self, order: OrderMachine, fill: FillEvent) -> None:
         self.fills += 1

@@ -22,6 +22,8 @@ from tickmesh.execution.machine import OrderMachine, Report, Step, Wrong
 
 MAX_KEPT_ORDERS = 50_000
 MAX_KEPT_TRADES = 200_000
+_REFUSED = (Wrong.QUANTITY, Wrong.IDENTITY)
+"""Anomalies of reports that changed nothing."""
 NOBODY = "none"
 """Stands in a subject for the client order id of something that names no order."""
 
@@ -153,7 +155,14 @@ class OrderLedger:
             order = self._adopt(fact)
         if order.qty_lots == 0:
             order.qty_lots = fact.qty_lots
+        terms = order.qty_lots, order.price_ticks
         step = order.report(fact.report)
+        if step is None or step.anomaly not in _REFUSED:
+            _, _, _, _, update_ms, _ = fact.report
+            order.reprice(fact.price_ticks, update_ms)
+        if step is None and terms != (order.qty_lots, order.price_ticks):
+            order.steps += 1
+            step = Step(order.state, order.state)  # amended by somebody: no step of the state, and news all the same
         if order.venue_order_id:
             self._by_venue_id[(order.symbol, order.venue_order_id)] = order.client_order_id
         self._after(order, step, now_ns, fact.report)
@@ -308,7 +317,7 @@ class OrderLedger:
             return
         if step.anomaly is not None:
             self.anomalies += 1
-        if step.anomaly in (Wrong.QUANTITY, Wrong.IDENTITY) or (step.anomaly and step.state is step.previous):
+        if step.anomaly in _REFUSED or (step.anomaly and step.state is step.previous):
             self._journal(order, step, now_ns, anomaly=True, report=report)
             return
         self._journal(order, step, now_ns)

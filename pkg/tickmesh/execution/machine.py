@@ -74,7 +74,7 @@ class Step:
 
 @dataclass(slots=True)
 class OrderMachine:
-    """One order. Identity fields never change after it was made; facts only grow."""
+    """One order. Identity fields never change after it was made, but for an amended price; facts only grow."""
 
     account: str
     venue: str
@@ -111,6 +111,7 @@ class OrderMachine:
     _price: Decimal = ZERO
     _price_key: tuple[int, int] = (-1, -1)
     _qty_ms: int = -1
+    _reprice_ms: int = -1
 
     @property
     def open(self) -> bool:
@@ -188,6 +189,11 @@ class OrderMachine:
                 self._final, self._final_ms = state, update_ms
         return self._settle(before)
 
+    def reprice(self, price_ticks: int, update_ms: int) -> None:
+        """Join the limit price of a report: somebody may have amended it. The newest counts; 0 says nothing."""
+        if price_ticks and update_ms > self._reprice_ms:
+            self.price_ticks, self._reprice_ms = price_ticks, update_ms
+
     def fill(self, lots: int, update_ms: int = 0) -> Step | None:
         """Join one execution; the caller has made sure that its trade id is new."""
         if lots <= 0 or self.filled_lots + lots > self.qty_lots:
@@ -256,6 +262,7 @@ class OrderMachine:
         self.venue_order_id = event.venue_order_id or self.venue_order_id
         self.cum_lots = max(self.cum_lots, event.cum_lots)
         self.qty_lots = event.qty_lots
+        self.price_ticks = event.price_ticks or self.price_ticks
         self.update_ms = max(self.update_ms, event.exchange_ns // 1_000_000)
         self.steps = max(self.steps, event.seq)
         if event.cum_lots and event.average_price and (event.cum_lots, self.update_ms) > self._price_key:

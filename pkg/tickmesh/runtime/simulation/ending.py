@@ -117,6 +117,13 @@ class Ending:
         ) != self._stage.venue.cash:
             problems.append(f"cash is {cash} by our fills and {self._stage.venue.cash} there")
         problems += [f"{c} is still {e.state}" for c, e in ours.orders.items() if not e.state.terminal]
+        there = {o["clientOrderId"]: o for o in record["orders"]}
+        for client_id, event in ours.orders.items():
+            if (truth := there.get(client_id)) and event.venue_order_id > 0:
+                instrument = self._stage.instruments[event.symbol]
+                terms = instrument.to_lots(truth["origQty"]), instrument.to_ticks(truth["price"])
+                if terms != (event.qty_lots, event.price_ticks):
+                    problems.append(f"{client_id} is {event.qty_lots} at {event.price_ticks} here, {terms} there")
         held: Counter[str] = Counter()
         for fill in ours.fills.values():
             held[fill.symbol] += fill.side * fill.qty_lots

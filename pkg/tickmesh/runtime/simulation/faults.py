@@ -10,11 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from random import Random
 
+from tickmesh.domain.client_order_id import is_ours
 from tickmesh.domain.enums import OrderType, Side, TimeInForce
 from tickmesh.runtime.simulation.pens import Pens
 from tickmesh.runtime.simulation.plan import Fault
 from tickmesh.runtime.simulation.stage import SYMBOLS, Stage
-from tickmesh.runtime.simulation.venue import Temper
+from tickmesh.runtime.simulation.venue import ACCOUNT, Temper
 from tickmesh.runtime.simulation.world import S
 from tickmesh.venues.simvenue.exchange.errors import VenueError
 from tickmesh.venues.simvenue.exchange.types import PlaceRequest
@@ -158,6 +159,31 @@ class Faults:
         if self._stage.server.up:
             self._pens.control("halt", fault.detail)
             self._later(fault, lambda: self._pens.control("resume", fault.detail))
+
+    def _f_reduce(self, fault: Fault) -> None:
+        """A person lets a scope only reduce for a while."""
+        if self._stage.server.up:
+            self._pens.control("reduce", fault.detail)
+            self._later(fault, lambda: self._pens.control("resume", fault.detail))
+
+    def _f_amend_by_hand(self, fault: Fault) -> None:
+        """Somebody changes price and quantity of an open order of ours with the venue's own app."""
+        found = [o for o in self._stage.venue.orders() if o.is_open and is_ours(o.client_order_id)]
+        if not found:
+            return
+        order = self._chance.choice(found)
+        instrument = self._stage.instruments[order.symbol]
+        lots = max(1, order.lots + self._chance.choice((-2, -1, 1, 3)))
+        ticks = order.price_ticks + self._chance.choice((-4, -1, 0, 1, 4))
+        self._stage.watch.slack_lots[order.symbol] += max(0, lots - order.lots)
+        try:
+            self._stage.venue.exchange.modify(
+                ACCOUNT, order.symbol, self._stage.venue.clock.now_ms(), side=order.side,
+                quantity=instrument.qty(lots), price=instrument.price(ticks), order_id=order.order_id,
+            )  # fmt: skip
+            self._stage.venue.commit()
+        except VenueError as error:
+            self._stage.world.note(f"amend by hand: refused {error}")
 
     def _f_flatten(self, fault: Fault) -> None:
         """An emergency stop that also closes what is held; a person resumes later."""

@@ -123,6 +123,11 @@ def _latest(seed: int) -> list[Fault]:
         faults += crowded(310, random.uniform(4.0, 16.0), random.choice(("halt", "succession", "")), random)
     for number in range(random.choice((0, 0, 0, 0, 0, 0, 1, 3))):
         faults.append(Fault(320 + number, random.uniform(4.0, FAULTS_END_S), "stop_by_hand"))
+    for number in range(random.choice((0, 0, 0, 0, 1, 2, 6))):
+        faults.append(Fault(330 + number, random.uniform(4.0, FAULTS_END_S), "amend_by_hand"))
+    if random.random() < 0.15:
+        scope = random.choice(("all", "account.main", "strategy.s1", "symbol.BTCUSDT"))
+        faults.append(Fault(340, random.uniform(4.0, 20.0), "reduce", random.uniform(1.0, 8.0), detail=scope))
     return faults
 
 

@@ -51,6 +51,7 @@ class Watch:
         self._times: dict[tuple[Process, str], deque[int]] = {}
         self._shut_ns: dict[str, int] = {}
         self._cancelled: set[str] = set()
+        self._only_shrinks: set[str] = set()
         self._lots: Counter[str] = Counter()
         self._cash = DEPOSIT
         self._fills: set[tuple[str, int]] = set()
@@ -85,10 +86,11 @@ class Watch:
             holder = f"{writer.name}#{writer.life}" if writer else "nobody"
             self.world.fail("fenced-sends-nothing", f"{process.name}#{process.life} sent {client_id} while "
                                                          f"{holder} holds the lease")  # fmt: skip
-        for scope in self._halted_for(process):
+        for scope in self._latched_for(process, "halt"):
             if _covers(scope, intent):
                 self.world.fail("halted-sends-nothing", f"{client_id} was sent though {scope} is halted")
-
+        if any(_covers(scope, intent) for scope in self._latched_for(process, "reduce")):
+            self._only_shrinks.add(client_id)
         self._check_epoch(process, intent)
         self._check_throttle(process, intent.strategy)
 
@@ -142,8 +144,8 @@ class Watch:
         orders = self.venue_orders
         return sorted(c for c in self._cancelled if c in orders and orders[c].is_open)
 
-    def _halted_for(self, process: Process) -> set[str]:
-        """Scopes that nobody has resumed since, and whose halt this machine heard or that was stored before this
+    def _latched_for(self, process: Process, verb: str) -> set[str]:
+        """Scopes that nobody has resumed since, and whose ``verb`` this machine heard or that was stored before this
         process became the writer: it reads what was commanded before it acts."""
         halted: set[str] = set()
         heard = self._heard.get(process.machine.name, ())
@@ -153,7 +155,7 @@ class Watch:
                 if control.scope == "all":
                     halted.clear()
                 halted.discard(control.scope)
-            elif control.verb == "halt" and (line.time_ns < self.server.writer_since_ns or line.data in heard):
+            elif control.verb == verb and (line.time_ns < self.server.writer_since_ns or line.data in heard):
                 halted.add(control.scope)
         return halted
 
@@ -181,6 +183,20 @@ class Watch:
         if (order.symbol, order.side, order.lots) != (intent.symbol, intent.side, intent.qty_lots):
             self.world.fail("as-intended", f"{client_id} is not the order that was asked for")
         self.check_exposure(order.symbol)
+        if client_id in self._only_shrinks:
+            self._check_shrinks(order)
+
+    def _check_shrinks(self, order: OrderRecord) -> None:
+        """It was sent while its scope may only reduce: with all that is open the position does not pass zero."""
+        held, side = self.venue.position_lots(order.symbol), order.side
+        open_lots = sum(
+            o.open_lots for o in self.venue.exchange.open_orders("main", order.symbol)
+            if o.side is side and not o.reduce_only and is_ours(o.client_order_id)
+        )  # fmt: skip
+        if held * side + open_lots > self.slack_lots[order.symbol]:
+            self.world.fail(
+                "reducing-only-shrinks", f"{order.client_order_id}: {held} lots held, {open_lots} open beside it"
+            )
 
     def check_exposure(self, symbol: str) -> None:
         """Position and everything that may still fill, whatever we know of it, is within the limit."""
