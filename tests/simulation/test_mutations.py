@@ -29,6 +29,7 @@ from tickmesh.runtime.simulation.drama import Outcome, play
 from tickmesh.runtime.simulation.plan import ORDER, QUERY, Fault, Plan, draw
 from tickmesh.services.epochs import Epochs
 from tickmesh.services.execution import _Desk
+from tickmesh.services.execution_halt import HaltKeeper
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
 from tickmesh.venues.binance_usdm.codec_trading import Outcome as CallOutcome
@@ -259,6 +260,39 @@ def canceled_takes_no_more_fills(patch: Patch) -> None:
     patch.setattr(OrderLedger, "on_trade", on_trade)
 
 
+def what_waits_is_not_judged_again(patch: Patch) -> None:
+    """An order that waited for a connection leaves, whatever was commanded meanwhile."""
+    patch.setattr(OrderPath, "_not_any_more", lambda self, order, intent, exits: "")
+
+
+def missed_commands_are_not_read(patch: Patch) -> None:
+    """A writer that takes its lapsed lease again goes on before its consumer brings what was commanded meanwhile."""
+    patch.setattr(HaltKeeper, "catch_up", _nothing)
+
+
+def trades_are_asked_for_from_the_newest_on(patch: Patch) -> None:
+    """What the stream lost before a trade that it brought is never asked for."""
+
+    async def trades(self: Reconciler, symbol: str, *, urgent: bool = False) -> None:
+        last = self._ledger.last_trade_id.get(symbol, 0)
+        page = await self._rest.user_trades(
+            symbol, from_id=last or None, start_time_ms=self.trades_since_ms, urgent=urgent
+        )
+        await self._join(symbol, page, urgent=urgent)
+
+    patch.setattr(Reconciler, "_trades", trades)
+
+
+def reducing_is_ignored(patch: Patch) -> None:
+    """A scope that may only reduce opens positions."""
+    _without(patch, checks.halt_state)
+
+
+def amendments_are_not_seen(patch: Patch) -> None:
+    """An order that somebody amended is taken for what it was."""
+    patch.setattr(OrderMachine, "reprice", lambda self, price_ticks, update_ms: None)
+
+
 UNKNOWN_FOR_LONG = (
     Fault(0, 5.0, "stream_lost", 12.0, 1.0),
     Fault(1, 5.0, "temper", 12.0, 1.0, "unknown_503_done", ORDER),
@@ -282,6 +316,19 @@ SUCCEEDED_AND_KILLED = (
     Fault(1, 5.0, "succession", 18.0, detail="s2"),
     *(Fault(2 + number, 6.0 + 2 * number, "kill") for number in range(8)),
 )
+CANCELS_LOST = (Fault(0, 5.0, "temper", 14.0, 0.7, "hang_lost", ("DELETE /fapi/v1/order",)),)
+CROWDED_AND_HALTED = (
+    Fault(0, 8.5, "runaway", 4.0, 2.0, "s1"),
+    Fault(1, 8.5, "temper", 1.2, 1.0, "hang_lost", ORDER),
+    Fault(2, 10.2, "halt", 6.0, detail="account.main"),
+)
+HALTED_WHILE_CUT_OFF = (
+    Fault(0, 8.0, "nats_cut", 5.0, detail="first"),
+    Fault(1, 9.5, "halt", 10.0, detail="account.main"),
+)
+SOME_FRAMES_LOST = (Fault(0, 8.0, "stream_lost", 8.0, 0.5),)
+ONLY_REDUCING = (Fault(0, 8.0, "reduce", 12.0, detail="all"),)
+AMENDED = tuple(Fault(number, 5.0 + number, "amend_by_hand") for number in range(16))
 
 MUTATIONS: dict[Callable[[Patch], None], tuple[str | Fault, ...]] = {
     timeout_is_a_rejection: ("hang_done",),
@@ -297,7 +344,7 @@ MUTATIONS: dict[Callable[[Patch], None], tuple[str | Fault, ...]] = {
     halts_are_forgotten: ("halt",),
     unanswered_reserves_nothing: ("hang_done",),
     unknown_reserves_nothing: UNKNOWN_FOR_LONG,
-    a_lost_cancel_is_not_repeated: ("hang_lost",),
+    a_lost_cancel_is_not_repeated: CANCELS_LOST,
     successors_are_not_heeded: ("succession",),
     epochs_are_forgotten: SUCCEEDED_AND_KILLED,
     throttle_never_shuts: ("runaway",),
@@ -308,6 +355,11 @@ MUTATIONS: dict[Callable[[Patch], None], tuple[str | Fault, ...]] = {
     nothing_is_reconciled_at_the_start: ("kill",),
     sent_orders_are_not_looked_for: ("kill_after_send",),
     canceled_takes_no_more_fills: ("stream_late",),
+    what_waits_is_not_judged_again: CROWDED_AND_HALTED,
+    missed_commands_are_not_read: HALTED_WHILE_CUT_OFF,
+    trades_are_asked_for_from_the_newest_on: SOME_FRAMES_LOST,
+    reducing_is_ignored: ONLY_REDUCING,
+    amendments_are_not_seen: AMENDED,
 }
 """Each with what a drawn plan must contain for the safeguard to matter, or with the plan: then few seeds suffice."""
 
@@ -339,8 +391,30 @@ def _plans(needs: tuple[str | Fault, ...]) -> Iterator[Plan]:
 
 @pytest.mark.parametrize(
     "faults",
-    [UNKNOWN_FOR_LONG, NOT_FOUND_FOR_LONG, KILLED_AND_TOLD_AGAIN, SUCCEEDED_AND_KILLED],
-    ids=["unknown", "not found", "killed", "succeeded"],
+    [
+        UNKNOWN_FOR_LONG,
+        NOT_FOUND_FOR_LONG,
+        KILLED_AND_TOLD_AGAIN,
+        SUCCEEDED_AND_KILLED,
+        CROWDED_AND_HALTED,
+        HALTED_WHILE_CUT_OFF,
+        CANCELS_LOST,
+        SOME_FRAMES_LOST,
+        ONLY_REDUCING,
+        AMENDED,
+    ],
+    ids=[
+        "unknown",
+        "not found",
+        "killed",
+        "succeeded",
+        "crowded",
+        "cut off",
+        "cancels lost",
+        "frames lost",
+        "reducing",
+        "amended",
+    ],
 )
 def test_with_the_safeguard_in_place_the_same_plans_hold(faults: tuple[Fault, ...]) -> None:
     outcomes = [play(plan) for plan in islice(_plans(faults), 5)]
