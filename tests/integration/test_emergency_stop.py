@@ -107,6 +107,18 @@ async def test_flattening_goes_on_after_a_kill_until_the_venue_takes_the_orders(
     await until_flat(rig)
 
 
+async def test_what_is_held_is_closed_although_the_breaker_of_the_venue_is_open(rig: OrderRig) -> None:
+    await take(rig)
+    code, said = await rig.command("breaker", "trip", "venue-rest", "--reason", "drill", "--actor", "ann")
+    assert code == 0, said
+    async with asyncio.timeout(20):
+        while "venue-rest" not in str((await rig.get("execution", "/readyz")).get("because", "")):
+            await asyncio.sleep(0.05)
+    assert await held(rig) > 0
+    assert await rig.post("execution", "/halt?reason=drill&flatten=true") == {"halted": ACCOUNT}
+    await until_flat(rig)
+
+
 async def test_a_halt_without_flatten_leaves_the_position_and_a_second_command_closes_it(rig: OrderRig) -> None:
     await take(rig)
     position = await held(rig)

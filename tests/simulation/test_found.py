@@ -64,6 +64,9 @@ FOUND = {
         ),
         False,
     ),
+    "seed 60011: a stop disarmed the dead-man switch a second time and ended before its journal was written": Plan(
+        60011, (Fault(201, 5.5272812629489945, "stop", detail="cancel"),), False
+    ),
     "a list with quantities off the grid ended the comparisons for good": Plan(
         0,
         (

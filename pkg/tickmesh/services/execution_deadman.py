@@ -32,6 +32,7 @@ class DeadMan:
         self._clock = clock
         self._countdown_s = countdown_s
         self._is_writer = is_writer
+        self._turning = asyncio.Lock()
         self.armed: dict[str, int] = {}
         """When each symbol was armed last, CLOCK_MONOTONIC ns."""
 
@@ -50,16 +51,17 @@ class DeadMan:
             await self.turn()
 
     async def turn(self) -> None:
-        """Arm, renew and disarm what is due."""
-        now, period_ns = self._clock.mono_ns(), int(self._countdown_s / 3 * 1e9)
-        busy = self._ledger.symbols_with_open()
-        for symbol in busy | set(self.armed):
-            try:
-                if symbol not in busy:
-                    await self._rest.countdown_cancel_all(symbol, 0)
-                    del self.armed[symbol]
-                elif symbol not in self.armed or now - self.armed[symbol] >= period_ns:
-                    await self._rest.countdown_cancel_all(symbol, int(self._countdown_s * 1000))
-                    self.armed[symbol] = now
-            except VenueCallError as error:
-                log.warning("dead-man switch of %s: %s", symbol, error)
+        """Arm, renew and disarm what is due; one at a time: a stop asks for it while ``run`` may be at it."""
+        async with self._turning:
+            now, period_ns = self._clock.mono_ns(), int(self._countdown_s / 3 * 1e9)
+            busy = self._ledger.symbols_with_open()
+            for symbol in sorted(busy | set(self.armed)):
+                try:
+                    if symbol not in busy:
+                        await self._rest.countdown_cancel_all(symbol, 0)
+                        del self.armed[symbol]
+                    elif symbol not in self.armed or now - self.armed[symbol] >= period_ns:
+                        await self._rest.countdown_cancel_all(symbol, int(self._countdown_s * 1000))
+                        self.armed[symbol] = now
+                except VenueCallError as error:
+                    log.warning("dead-man switch of %s: %s", symbol, error)

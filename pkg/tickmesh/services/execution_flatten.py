@@ -88,7 +88,8 @@ class Flattener:
         cancels = self._path.cancel_all(symbol=symbol)
         if cancels:
             await asyncio.wait(cancels, timeout=_CANCELS_S)
-        positions = [p for p in await self._rest.positions() if p.positionAmt and (not symbol or p.symbol == symbol)]
+        listed = await self._rest.positions(urgent=True)  # what is to be closed does not wait for a breaker
+        positions = [p for p in listed if p.positionAmt and (not symbol or p.symbol == symbol)]
         answers = []
         for position in positions:
             instrument = self._instruments.get(position.symbol)

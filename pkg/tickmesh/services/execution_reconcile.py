@@ -44,6 +44,8 @@ _SETTLE_NS = 1_000_000_000
 _RETRY_S = 1.0
 _TAKE_OVER_TRIES = 40
 _LOOK_S = 0.1
+_LEFT_OUT_TRIES = 60
+"""How often a trade that makes no sense is asked for again, before what it moved is corrected instead."""
 _ASKING = 4
 """Most questions for UNKNOWN orders at a time: they pass an open breaker, so a silent venue must not be heaped up."""
 _THOROUGH_EVERY = 12
@@ -83,6 +85,8 @@ class Reconciler:
         self._sweeping = asyncio.Lock()
         self._listed: dict[str, int] = {}
         """By symbol, the newest trade of the venue's list as it was last read to its end: what is older is known."""
+        self._left_out: dict[str, int] = {}
+        """By symbol, how often its list had a trade that made no sense and is still to be counted."""
         self.trades_since_ms = 0
         m = service.metrics
         self._runs = m.counter("reconciliations_total", "comparisons with the venue that were completed")
@@ -126,7 +130,7 @@ class Reconciler:
             for symbol in self._symbols():
                 async with self._sweeping:
                     await self._trades(symbol)  # what traded before the positions were read is in this list
-            if fills == self._effects.fills and not missing_fills(self._ledger.open.values()):
+            if fills == self._effects.fills and self._all_fills_are_here():
                 break
             await asyncio.sleep(_RETRY_S / 4)
         else:
@@ -194,7 +198,7 @@ class Reconciler:
             await self._afford(1)
             listed = await self._rest.open_orders(symbol)
             for order in listed:
-                self._take(order)
+                self._take(order, or_fail=at_start)
             await self._afford(1)
             names = {o.clientOrderId for o in listed} | await self._path.algos.open(symbol)
             for mine in self._ledger.open_of(symbol=symbol):
@@ -255,9 +259,9 @@ class Reconciler:
                 limit=_PAGE,
                 urgent=urgent,
             )
-            await self._join(symbol, page, urgent=urgent)
+            left_out = await self._join(symbol, page, urgent=urgent)
             if page:
-                self._listed[symbol] = page[-1].id
+                self._listed[symbol] = self._read_to(symbol, page, left_out)
             if len(page) < _PAGE:
                 break
             from_id = page[-1].id + 1
@@ -267,9 +271,24 @@ class Reconciler:
                 page = await self._rest.user_trades(symbol, order_id=order.venue_order_id, limit=_PAGE, urgent=urgent)
                 await self._join(symbol, page, urgent=urgent)
 
-    async def _join(self, symbol: str, page: list[VenueTrade], *, urgent: bool) -> None:
-        """Take what we do not know of these trades, and the orders of strangers among them. Raises VenueCallError."""
-        instrument = self._instruments[symbol]
+    def _read_to(self, symbol: str, page: list[VenueTrade], left_out: int) -> int:
+        """Up to which trade the list counts as read: what made no sense is asked for again, not for ever."""
+        tries = self._left_out.pop(symbol, 0) + 1
+        if not left_out or len(page) == _PAGE or tries > _LEFT_OUT_TRIES:
+            return page[-1].id
+        self._left_out[symbol] = tries
+        return left_out
+
+    async def _join(self, symbol: str, page: list[VenueTrade], *, urgent: bool) -> int:
+        """Take what we do not know of these trades, and the orders of strangers among them.
+
+        Returns:
+            The id of the first that makes no sense, or whose order makes none; 0 without one.
+
+        Raises:
+            VenueCallError: the venue did not answer.
+        """
+        instrument, left_out = self._instruments[symbol], 0
         for line in page:
             if self._ledger.knows_trade(symbol, line.id):
                 continue
@@ -277,17 +296,22 @@ class Reconciler:
                 trade = trade_of_list(line, instrument)
             except (TickmeshError, KeyError, ValueError) as error:
                 self._odd(symbol, "", f"a trade that makes no sense ({error}): {line}")
+                left_out = left_out or line.id
                 continue
             order = self._ledger.order_of_trade(trade)
             if order is None:
                 await self._afford(1)
                 order = self._take(await self._rest.query_by_venue_id(symbol, line.orderId, urgent=urgent))
-            if order is not None:
+            if order is None:
+                left_out = left_out or line.id
+            else:
                 self._ledger.on_trade(trade, order, self._clock.wall_ns())
         self._path.flush()
+        return left_out
 
     async def _orders_since(self, symbol: str, start_ms: int, *, urgent: bool = False) -> None:
         """Everything sent since, whatever became of it: what a former life did not live to journal."""
+        start_ms = max(start_ms, self._clock.wall_ns() // 1_000_000 - _VENUE_LISTS_MS)
         order_id: int | None = None
         while True:
             await self._afford(5)
@@ -297,17 +321,25 @@ class Reconciler:
             )  # fmt: skip
             for order in page:
                 if order.clientOrderId in self._ledger.orders or is_ours(order.clientOrderId):
-                    self._take(order)
+                    self._take(order, or_fail=True)
             self._path.flush()
             if len(page) < _PAGE:
                 return
             order_id = page[-1].orderId + 1
 
-    def _take(self, order: VenueOrder) -> OrderMachine | None:
+    def _take(self, order: VenueOrder, *, or_fail: bool = False) -> OrderMachine | None:
+        """Take over what the venue says of an order; None when it makes no sense.
+
+        Raises:
+            VenueCallError: it makes none, and ``or_fail``: who leaves it out may not know of an order that can trade.
+        """
         try:
             fact = fact_of_order(order, self._instruments[order.symbol])
         except (TickmeshError, KeyError, ValueError) as error:
-            self._odd(order.symbol, order.clientOrderId, f"an order that makes no sense ({error}): {order}")
+            text = f"an order that makes no sense ({error}): {order}"
+            self._odd(order.symbol, order.clientOrderId, text)
+            if or_fail:
+                raise VenueCallError(Outcome.UNKNOWN, text) from error
             return None
         found = self._ledger.on_fact(fact, self._clock.wall_ns())
         self._path.flush()
@@ -433,7 +465,7 @@ class Reconciler:
             if self._differs(symbol, theirs):
                 async with self._sweeping:
                     await self._trades(symbol)  # a fill that nobody told us of is the usual reason
-        if fills != self._effects.fills or missing_fills(self._ledger.open.values()):
+        if fills != self._effects.fills or not self._all_fills_are_here():
             return  # something traded while we asked: the two are not of one moment
         corrected = False
         for symbol, view in self._view.symbols.items():
@@ -448,6 +480,10 @@ class Reconciler:
                     self._correct(symbol, side, mine, venue)
         if not corrected and not self._differed:
             self._corrections = 0
+
+    def _all_fills_are_here(self) -> bool:
+        """Whether no fill is known to be on its way: what it moves would count twice, taken over and then told."""
+        return not missing_fills(self._ledger.open.values()) and not self._left_out
 
     def _differs(self, symbol: str, theirs: dict[tuple[str, str], tuple[int, Decimal]]) -> bool:
         view = self._view.symbols[symbol]

@@ -66,8 +66,8 @@ class CallKind(StrEnum):
 
     READ = "read"
     CANCEL = "cancel"
-    """Takes risk away, or tells what is held: cancels, the dead-man switch, the user stream's key, and questions for
-    an UNKNOWN order."""
+    """Takes risk away, or tells what is held: cancels, the dead-man switch, the user stream's key, questions for an
+    UNKNOWN order, and what an emergency stop has to close."""
 
 
 class CallGate(Protocol):
@@ -288,11 +288,10 @@ class BinanceUsdmRest:
 
     # The account.
 
-    async def positions(self, symbol: str | None = None) -> list[VenuePosition]:
-        """Positions that are open or have open orders. Raises VenueCallError."""
-        return await self._call(
-            b"GET", b"/fapi/v3/positionRisk", {"symbol": symbol} if symbol else {}, list[VenuePosition]
-        )
+    async def positions(self, symbol: str | None = None, *, urgent: bool = False) -> list[VenuePosition]:
+        """Positions that are open or have open orders; ``urgent`` as in ``query``. Raises VenueCallError."""
+        parameters: Parameters = {"symbol": symbol} if symbol else {}
+        return await self._call(b"GET", b"/fapi/v3/positionRisk", parameters, list[VenuePosition], urgent=urgent)
 
     async def balances(self) -> list[VenueBalance]:
         """Wallets. Raises VenueCallError."""
