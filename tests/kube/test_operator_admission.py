@@ -41,6 +41,19 @@ def test_live_without_its_account_is_refused_with_field_and_reason(world: World)
     assert set(secret["data"]) == {"tls.crt", "tls.key"}
 
 
+def test_an_account_and_its_strategies_come_in_one_command(world: World) -> None:
+    """The watch brings the account a moment after the webhook is asked about what trades it."""
+    world.operator(TICKMESH_OPERATOR__WEBHOOK_PORT=str(free_port()))
+    live = yaml.safe_dump(strategy("live", mode="Live", account="main"))
+
+    def refused() -> bool:
+        return world.kubectl("apply", "-f", "-", "--dry-run=server", stdin=live).returncode != 0
+
+    eventually(refused, 40, "the webhook refuses")
+    for turn in range(5):
+        world.apply(account(f"a{turn}"), strategy(f"s{turn}", mode="Live", account=f"a{turn}"))
+
+
 def test_while_the_operator_is_away_cel_alone_decides(world: World) -> None:
     process = world.operator(TICKMESH_OPERATOR__WEBHOOK_PORT=str(free_port()))
     live = yaml.safe_dump(strategy("live", mode="Live", account="main"))
