@@ -1,4 +1,4 @@
-"""Operator: the watches' events in, two work queues and the bucket's watch behind them; one of several acts.
+"""Operator: the watches' events in, three work queues and the bucket's watch behind them; one of several acts.
 
 In: ``saw(kind, body)`` from kopf's handlers. Out: the reconcilers' writes. Caches are kept by every replica, so that
 a new leader knows everything at once; only the leader writes. NATS or the API server may be away at any time: what
@@ -22,6 +22,7 @@ from tickmesh.kube.desired import STRATEGY_LABEL, Installation
 from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
 from tickmesh.ports import Bus, Clock
+from tickmesh.services.operator.accounts import AccountReconciler
 from tickmesh.services.operator.breakers import BreakerReconciler
 from tickmesh.services.operator.cluster import Cluster, ClusterError
 from tickmesh.services.operator.election import Election
@@ -75,8 +76,10 @@ class Operator:
 
         self.strategies = StrategyReconciler(cluster, bus, self.known, installation, leading)
         self.breakers = BreakerReconciler(cluster, bus, clock, self.known, leading)
+        self.accounts = AccountReconciler(cluster, bus, clock, self.known, leading)
         self.strategy_queue: WorkQueue[str] = WorkQueue(self.strategies.reconcile)
         self.breaker_queue: WorkQueue[str] = WorkQueue(self.breakers.reconcile, min_interval_s=0.1)
+        self.account_queue: WorkQueue[str] = WorkQueue(self.accounts.reconcile)
         self._cluster = cluster
         self._bus = bus
         self._metrics = metrics
@@ -103,6 +106,7 @@ class Operator:
                 self.breaker_queue.add(name)
             case "TradingAccount":
                 _keep(self.known.accounts, name, body, gone)
+                self.account_queue.add(name)
                 for strategy in self.known.strategies.values():
                     if strategy["spec"].get("account") == name:
                         self.strategy_queue.add(strategy["metadata"]["name"])
@@ -128,8 +132,10 @@ class Operator:
             group.create_task(self.election.run())
             group.create_task(self.strategy_queue.run())
             group.create_task(self.breaker_queue.run())
+            group.create_task(self.account_queue.run())
             group.create_task(self._follow_reports())
             group.create_task(self.breakers.follow(self.breaker_queue.add))
+            group.create_task(self.accounts.follow(self.account_queue.add))
             group.create_task(self._settle())
             group.create_task(self._lead())
             group.create_task(self._measure())
@@ -183,6 +189,8 @@ class Operator:
                 self.strategy_queue.add(name)
             for name in list(self.known.breakers):
                 self.breaker_queue.add(name)
+            for name in list(self.known.accounts):
+                self.account_queue.add(name)
             while self.election.valid():
                 await asyncio.sleep(0.5)
 
