@@ -14,7 +14,7 @@ _FINDING_LIMIT = 16
 async def admit(body: kopf.Body, old: Any, warnings: list[str], memo: Memo, **_: Any) -> None:
     """Refuse what CEL cannot see. While no operator answers, CEL alone decides (failurePolicy Ignore)."""
     before = dict(old) if old else None
-    found = memo.operator.admit(plain(body), before if before and "spec" in before else None)
+    found = await memo.operator.admit(plain(body), before if before and "spec" in before else None)
     warnings.extend(found.warnings[:_FINDING_LIMIT])
     if found.errors:
         raise kopf.AdmissionError("; ".join(found.errors[:_FINDING_LIMIT]), code=422)

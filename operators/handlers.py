@@ -71,10 +71,7 @@ async def start(settings: kopf.OperatorSettings, memo: Memo, **_: Any) -> None:
     memo.operator = Operator(cluster, bus, SystemClock(), metrics, health, keys, read_installation(keys), _identity())
     memo.tasks = [asyncio.create_task(_work(memo.operator), name="operator")]
     if keys.webhook_port:
-        authority = await _serve_webhook(settings, ours, cluster, memo.stack)
-        if keys.webhook_configuration:
-            announcing = webhook.announce(cluster, keys.webhook_configuration, authority)
-            memo.tasks.append(asyncio.create_task(announcing, name="webhook-configuration"))
+        memo.tasks.append(await _serve_webhook(settings, ours, cluster, memo.stack))
     health.set_started()
 
 
@@ -93,22 +90,21 @@ def _identity() -> str:
 
 async def _serve_webhook(
     settings: kopf.OperatorSettings, ours: Settings, cluster: Cluster, stack: contextlib.AsyncExitStack
-) -> bytes:
-    """Let kopf serve the webhook; returns the PEM that the API server is to trust."""
+) -> asyncio.Task[None]:
+    """Let kopf serve the webhook; returns the task that keeps its certificate."""
     keys = ours.operator
     host = keys.webhook_host or "127.0.0.1"
     certificate = await webhook.ensure(cluster, keys.webhook_secret, [host])
     home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tickmesh-webhook-")))
-    (home / "tls.crt").write_bytes(certificate.certificate)
-    (home / "tls.key").touch(mode=0o600)
-    (home / "tls.key").write_bytes(certificate.key)
+    webhook.store(certificate, home)
     address = "127.0.0.1" if host == "127.0.0.1" else "0.0.0.0"
     settings.admission.server = kopf.WebhookServer(
         addr=address, port=keys.webhook_port, host=host, certfile=home / "tls.crt", pkeyfile=home / "tls.key",
-        cafile=home / "tls.crt",
+        cafile=home / "ca.crt", file_check_interval=2.0,
     )  # fmt: skip
     settings.admission.managed = None if keys.webhook_configuration else "strategies.tickmesh.io"
-    return certificate.certificate
+    keeping = webhook.keep(cluster, keys.webhook_secret, [host], keys.webhook_configuration, certificate, home)
+    return asyncio.create_task(keeping, name="webhook-certificate")
 
 
 @kopf.on.cleanup()

@@ -242,6 +242,8 @@ def test_the_operator_works_with_exactly_the_rights_of_the_chart(
         world.kubectl("scale", "deployment", "strategy-mm", "--replicas=7")
         eventually(lambda: world.get("deployment", "strategy-mm")["spec"]["replicas"] == 1, what="repaired")  # type: ignore[index]
         world.kubectl("delete", "strategy", "mm", "--wait=false")
+        # No pod and no execution runs here: somebody has to say that no order is open.
+        world.put("strategies", "report.mm", {"open_orders": 0, "paused": True, "mode": "Live"})
         eventually(lambda: world.get("strategy", "mm") is None, 40, what="the finalizer lets go")
         log = (tmp_path / "operator-0.log").read_text(errors="replace")
         assert "forbidden" not in log.lower() and "Not enough permissions" not in log, log[-3000:]

@@ -176,6 +176,31 @@ def test_production_guarantees_whole_cores_to_the_data_plane(helm: Helm) -> None
     assert "feed" in str(affinity["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"])
 
 
+def test_on_the_hosts_network_what_shares_a_node_shares_no_port_and_no_roll_out_waits_for_one(helm: Helm) -> None:
+    two = [
+        "--set",
+        "accounts[0].name=main,accounts[0].existingSecret=a,accounts[1].name=other,accounts[1].existingSecret=b",
+    ]
+    made = helm.render(*VALUES["production"], "--set", "dataPlane.hostNetwork=true", *two)
+    ports: dict[str, int] = {}
+    for deployment in kind(made, "Deployment"):
+        pod, name = deployment["spec"]["template"], deployment["metadata"]["name"]
+        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        (container,) = pod["spec"]["containers"]
+        if not pod["spec"].get("hostNetwork"):
+            assert component not in ("feed", "execution"), name
+            continue
+        assert component in ("feed", "execution"), name
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}, name
+        assert deployment["spec"]["replicas"] == 2, "one hands over to the other"
+        (port,) = (p["containerPort"] for p in container["ports"])
+        env = {e["name"]: e.get("value") for e in container["env"]}
+        assert env[f"TICKMESH_{component.upper()}__ADMIN_PORT"] == str(port), name
+        assert pod["metadata"]["annotations"]["prometheus.io/port"] == str(port), name
+        ports[name] = port
+    assert len(ports) == 3 and len(set(ports.values())) == 3, ports
+
+
 def test_credentials_of_nats_are_a_file_in_every_pod_that_talks_to_it(helm: Helm) -> None:
     made = helm.render(*VALUES["credentials"])
     (path,) = (m["data"]["TICKMESH_NATS__CREDENTIALS_FILE"] for m in kind(made, "ConfigMap") if

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
+import json
+import ssl
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 
@@ -9,6 +13,8 @@ import pytest
 import yaml
 from apiserver import ApiServer, free_port
 from world import World, account, eventually, strategy
+
+from tickmesh.services.operator import webhook
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +44,52 @@ def test_live_without_its_account_is_refused_with_field_and_reason(world: World)
     assert "spec.plugin.entryPoint: 'moon-shot' is not in this image; there are " in done.stderr
     secret = world.get("secret", "tickmesh-webhook")
     assert secret is not None
-    assert set(secret["data"]) == {"tls.crt", "tls.key"}
+    assert set(secret["data"]) == {"tls.crt", "tls.key", "ca.crt"}
+
+
+def test_an_account_and_its_strategies_come_in_one_command(world: World) -> None:
+    """The watch brings the account a moment after the webhook is asked about what trades it."""
+    world.operator(TICKMESH_OPERATOR__WEBHOOK_PORT=str(free_port()))
+    live = yaml.safe_dump(strategy("live", mode="Live", account="main"))
+
+    def refused() -> bool:
+        return world.kubectl("apply", "-f", "-", "--dry-run=server", stdin=live).returncode != 0
+
+    eventually(refused, 40, "the webhook refuses")
+    for turn in range(5):
+        world.apply(account(f"a{turn}"), strategy(f"s{turn}", mode="Live", account=f"a{turn}"))
+
+
+def test_a_certificate_that_ends_soon_is_renewed_while_the_webhook_serves(world: World) -> None:
+    """Two months are left of it, and no restart comes: each replica serves the new one, and no request is lost."""
+    ports = [free_port(), free_port()]
+    world.operator(TICKMESH_OPERATOR__WEBHOOK_PORT=str(ports[0]))
+    live = yaml.safe_dump(strategy("live", mode="Live", account="main"))
+
+    def refused() -> bool:
+        return world.kubectl("apply", "-f", "-", "--dry-run=server", stdin=live).returncode != 0
+
+    eventually(refused, 40, "the webhook refuses")
+    world.operator(TICKMESH_OPERATOR__WEBHOOK_PORT=str(ports[1]))
+    began = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=300)
+    old = webhook.make(["127.0.0.1"], began)
+    data = {"tls.crt": base64.b64encode(old.certificate).decode(), "tls.key": base64.b64encode(old.key).decode()}
+    done = world.kubectl("patch", "secret", "tickmesh-webhook", "--type=merge", "-p", json.dumps({"data": data}))
+    assert done.returncode == 0, done.stderr
+
+    def kept() -> dict[str, str]:
+        found = world.get("secret", "tickmesh-webhook")
+        assert found is not None
+        return {key: base64.b64decode(text).decode() for key, text in found["data"].items()}
+
+    eventually(lambda: kept()["tls.crt"] != old.certificate.decode(), 60, "renewed")
+    for port in ports:
+        eventually(
+            lambda port=port: ssl.get_server_certificate(("127.0.0.1", port)).strip() == kept()["tls.crt"].strip(),
+            60, f"the replica at {port} serves the new one",
+        )  # fmt: skip
+    assert kept()["ca.crt"] == kept()["tls.crt"] + old.certificate.decode(), "the former one is trusted, too"
+    eventually(refused, 40, "the API server trusts it")
 
 
 def test_while_the_operator_is_away_cel_alone_decides(world: World) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import time
@@ -13,8 +14,12 @@ from lightkube.types import PatchType
 from pace import Pace
 from world import World, account, breaker, eventually, strategy
 
+from tickmesh.bus.nats import NatsBus
+from tickmesh.domain.enums import IntentAction
+from tickmesh.domain.messages import OrderIntent, decode
 from tickmesh.kube.desired import FINALIZER
 from tickmesh.kube.generate import rendered
+from tickmesh.ports.bus import DurableMessage
 from tickmesh.services.operator.cluster import STRATEGY
 
 
@@ -131,6 +136,57 @@ def test_a_deleted_strategy_goes_only_when_no_order_is_open(world: World) -> Non
     world.put("strategies", "report.mm", {**report, "open_orders": 0, "paused": True})
     eventually(lambda: world.get("strategy", "mm") is None, what="the Strategy is gone")
     assert world.bucket("strategies", "spec.mm") is None
+
+
+def test_a_deleted_strategy_without_pods_waits_for_the_word_of_execution_and_says_whose_turn_it_is(
+    world: World,
+) -> None:
+    """Its pods died with two orders open, and execution is dead as well: nobody may say that they are cancelled."""
+    world.operator()
+    world.apply(account(), strategy(mode="Live", account="main"))
+    eventually(lambda: world.bucket("strategies", "spec.mm"), what="the bucket entry")
+    world.put("strategies", "report.mm", {"open_orders": 2, "holder": "gone", "epoch": 3, "mode": "Live"})
+    eventually(lambda: world.status("strategy", "mm").get("holder") == "gone", what="the last report")
+    # A change of mode that no pod has confirmed does not make its orders paper.
+    world.apply(strategy(mode="Simulation", account="main"))
+    world.put("strategies", "report.mm", None)
+    eventually(lambda: world.status("strategy", "mm").get("observedGeneration") == 2, what="another mode")
+    world.kubectl("delete", "strategy", "mm", "--wait=false")
+    asked = eventually(lambda: world.bus(lambda bus: bus.last("INTENTS", "order.intent.main")), what="asked to cancel")
+    assert decode(OrderIntent, asked).action is IntentAction.CANCEL_ALL
+    time.sleep(12)
+    assert world.get("strategy", "mm") is not None, "nobody has cancelled its orders"
+    told = world.kubectl("describe", "strategy", "mm").stdout
+    assert "the execution process of account main has not confirmed" in told
+    assert "kubectl annotate strategy mm tickmesh.io/force-delete=true" in told
+
+    async def take(bus: NatsBus) -> None:
+        taken = asyncio.Event()
+
+        async def cancelled(message: DurableMessage) -> None:
+            await message.ack()
+            taken.set()
+
+        await bus.consume("INTENTS", "execution-main", cancelled, filter_subjects=("order.intent.main",))
+        await asyncio.wait_for(taken.wait(), 20)
+        await asyncio.sleep(0.5)
+
+    world.bus(take)
+    eventually(lambda: world.get("strategy", "mm") is None, what="gone after execution's word")
+
+
+def test_a_plugin_that_breaks_is_told_by_an_event_as_well(world: World) -> None:
+    world.operator()
+    world.apply(strategy(), strategy("other"))
+    eventually(lambda: world.condition("mm", "Degraded") == "False", what="not degraded at first")
+    report = {"holder": "pod-1", "epoch": 1, "generation": 1, "mode": "Observation"}
+    world.put("strategies", "report.mm", {**report, "disabled": True, "last_error": "division by zero"})
+    eventually(lambda: world.condition("mm", "Degraded") == "True", what="degraded")
+    eventually(lambda: "Degraded" in world.events("mm"), what="an Event")
+    assert "division by zero" in world.kubectl("describe", "strategy", "mm").stdout
+    assert world.condition("other", "Degraded") == "False"
+    world.put("strategies", "report.mm", report)
+    eventually(lambda: "Recovered" in world.events("mm"), what="an Event when it is well again")
 
 
 def test_what_becomes_invalid_later_is_degraded_alone_and_recovers(world: World) -> None:

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import socket
 import threading
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
-from world import World, eventually, strategy
+from world import World, account, eventually, strategy
 
 from tickmesh.bus.nats import NatsBus
 from tickmesh.kube.desired import Installation
@@ -90,28 +91,57 @@ def test_a_watch_that_goes_silent_is_given_up_and_nothing_is_missed(world: World
     freezer.close()
 
 
-async def test_a_resource_that_no_watch_brings_ends_the_operator(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextlib.asynccontextmanager
+async def blind(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[module.Operator]:
+    """An operator in this process that sees only what the test shows it."""
     monkeypatch.setenv("KUBECONFIG", str(world.api.kubeconfig))
-    monkeypatch.setattr(module, "_AUDIT_S", 0.2)
-    await asyncio.to_thread(world.apply, strategy("unseen"))
-    keys = OperatorSettings(lease_ttl_ms=3000)
     bus = await NatsBus.connect(f"nats://127.0.0.1:{world.nats_port}", name="operator")
     cluster = Cluster.connect(world.namespace)
     try:
-        operator = module.Operator(
-            cluster,
-            bus,
-            SystemClock(),
-            Metrics("operator"),
-            Health(),
-            keys,
-            Installation(image="tickmesh:1", namespace=world.namespace),
-            "me",
-        )
+        yield module.Operator(
+            cluster, bus, SystemClock(), Metrics("operator"), Health(), OperatorSettings(lease_ttl_ms=3000),
+            Installation(image="tickmesh:1", namespace=world.namespace), "me",
+        )  # fmt: skip
+    finally:
+        await cluster.close()
+        await bus.close()
+
+
+async def test_a_resource_that_no_watch_brings_ends_the_operator(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_AUDIT_S", 0.2)
+    await asyncio.to_thread(world.apply, strategy("unseen"))
+    async with blind(world, monkeypatch) as operator:
         with pytest.raises(ExceptionGroup) as ended:
             async with asyncio.timeout(30):
                 await operator.run()
         assert ended.group_contains(module.BlindWatchError, match="Strategy unseen")
-    finally:
-        await cluster.close()
-        await bus.close()
+
+
+async def test_nothing_is_judged_before_every_watch_has_brought_what_was_there(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account's watch is later than the Strategy's: that must not degrade, nor refuse, what trades it."""
+    live = strategy("live", mode="Live", account="main")
+    await asyncio.to_thread(world.apply, account(), live)
+    async with blind(world, monkeypatch) as operator:
+        found = await asyncio.to_thread(world.get, "strategy", "live")
+        assert found is not None
+        operator.saw("Strategy", None, found)
+        assert (await operator.admit(live, None)).errors == []
+        strange = strategy("strange", mode="Live", account="nobody")
+        assert "there are: main" in (await operator.admit(strange, None)).errors[0]
+        work = asyncio.create_task(operator.run())
+        try:
+            async with asyncio.timeout(30):
+                while not operator.election.valid():
+                    await asyncio.sleep(0.1)
+            await asyncio.sleep(2)
+            assert await asyncio.to_thread(world.status, "strategy", "live") == {}, "judged without its account"
+            made = await asyncio.to_thread(world.get, "tradingaccount", "main")
+            assert made is not None
+            operator.saw("TradingAccount", None, made)
+            await asyncio.to_thread(eventually, lambda: world.status("strategy", "live"), 20.0, "a status")
+            assert world.condition("live", "Degraded") == "False"
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)

@@ -11,6 +11,14 @@ env (YAML list), ports (YAML list), command, args, mounts, volumes (YAML lists),
 {{- $data := and (include "tickmesh.onDataPlane" .component) $root.Values.dataPlane -}}
 {{- $ring := and $data $root.Values.dataPlane.sharedMemory -}}
 {{- $labels := include "tickmesh.labels" $root -}}
+{{- $host := and $data $root.Values.dataPlane.hostNetwork -}}
+{{- $own := .account | default "" -}}
+{{- $admin := 8080 -}}
+{{- if $host -}}
+{{- /* The node's own ports: what shares a node needs one each. */ -}}
+{{- $admin = 18080 -}}
+{{- range $i, $a := $root.Values.accounts }}{{ if eq $a.name $own }}{{ $admin = add 18081 $i }}{{ end }}{{ end -}}
+{{- end -}}
 {{- if not .token }}
 apiVersion: v1
 kind: ServiceAccount
@@ -37,8 +45,14 @@ spec:
   strategy:
     type: RollingUpdate
     rollingUpdate:
+      {{- if $host }}
+      # Two of them cannot hold one port of a node: the one that stands by takes over, then its place is filled.
+      maxSurge: 0
+      maxUnavailable: 1
+      {{- else }}
       maxSurge: {{ $v.rollout.maxSurge }}
       maxUnavailable: {{ $v.rollout.maxUnavailable }}
+      {{- end }}
   selector:
     matchLabels:
       {{- $selector | nindent 6 }}
@@ -52,7 +66,7 @@ spec:
         {{- end }}
       annotations:
         prometheus.io/scrape: "true"
-        prometheus.io/port: "8080"
+        prometheus.io/port: {{ $admin | quote }}
         prometheus.io/path: /metrics
         checksum/config: {{ include (print $root.Template.BasePath "/configmap.yaml") $root | sha256sum }}
         {{- with .annotations }}
@@ -79,7 +93,7 @@ spec:
       {{- with $priority }}
       priorityClassName: {{ . }}
       {{- end }}
-      {{- if and $data $root.Values.dataPlane.hostNetwork }}
+      {{- if $host }}
       hostNetwork: true
       dnsPolicy: ClusterFirstWithHostNet
       {{- end }}
@@ -125,6 +139,10 @@ spec:
           env:
             - name: TICKMESH_OBSERVE__INSTANCE
               valueFrom: {fieldRef: {fieldPath: metadata.name}}
+            {{- if $host }}
+            - name: TICKMESH_{{ upper .component }}__ADMIN_PORT
+              value: {{ $admin | quote }}
+            {{- end }}
             {{- if $ring }}
             - name: TICKMESH_LOCAL__TRANSPORT
               value: shm
@@ -135,7 +153,7 @@ spec:
           envFrom:
             - configMapRef: {name: {{ $full }}-config}
           ports:
-            - {name: admin, containerPort: 8080}
+            - {name: admin, containerPort: {{ $admin }}}
             {{- with .ports }}
             {{- . | nindent 12 }}
             {{- end }}

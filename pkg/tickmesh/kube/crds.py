@@ -179,6 +179,8 @@ def strategy() -> dict[str, Any]:
         column("Paused", ".spec.paused", "boolean"),
         column("P&L", ".status.pnl"),
         column("Age", ".metadata.creationTimestamp", "date"),
+        column("Account", ".spec.account", wide=True),
+        column("Last signal", ".status.lastSignalTime", "date", wide=True),
         column("Holder", ".status.holder", wide=True),
         column("Epoch", ".status.epoch", "integer", wide=True),
         column("Last error", ".status.lastError", wide=True),
@@ -291,12 +293,16 @@ def trading_account() -> dict[str, Any]:
         required=("name",),
     )
     limits = group(
-        "Bounds of the whole account.",
+        "Bounds of the whole account, carried over to the limits bucket, where execution and risk follow them.",
         {
             "maxPositionNotional": decimal("Most one position may be worth; quote currency."),
             "maxExposure": decimal("Most all positions may be worth together; quote currency."),
             "maxOrderNotional": decimal("Most one order may be worth; quote currency."),
-            "maxDailyLoss": decimal("Loss of a day that halts; quote currency."),
+            "maxDailyDrawdown": text(
+                "Fall from the day's highest equity that halts; a share of it, for example 0.05.",
+                pattern=r"^(0?\.[0-9]{1,6}|0|1)$",
+                maxLength=10,
+            ),
             "maxLeverage": integer("Most leverage.", 1, 125),
         },
     )
@@ -306,9 +312,14 @@ def trading_account() -> dict[str, Any]:
             "venue": text("Name of the venue.", default="binance"),
             "secretRef": secret,
             "limits": limits,
-            "marginMode": choice("Margin of its positions.", "Cross", "Isolated", default="Cross"),
+            "marginMode": choice(
+                "Margin of its positions, for people: it is set at the venue.", "Cross", "Isolated", default="Cross"
+            ),
             "positionMode": choice(
-                "One position per symbol, or a long and a short one.", "OneWay", "Hedge", default="OneWay"
+                "One position per symbol, or a long and a short one; for people: execution asks the venue.",
+                "OneWay",
+                "Hedge",
+                default="OneWay",
             ),
         },
         required=("secretRef",),
@@ -320,7 +331,10 @@ def trading_account() -> dict[str, Any]:
             "observedGeneration": integer("Generation that this status belongs to.", 0, 2**53),
             "equity": signed_decimal("Quote currency."),
             "dailyPnl": signed_decimal("Quote currency, since midnight UTC."),
+            "drawdown": signed_decimal("Fall from the day's highest equity, as a share of it."),
+            "lastSnapshotTime": moment("When the account service told this."),
             "halted": flag("Whether trading is halted."),
+            "limits": group("The limits that were carried over last.", dict(limits["properties"])),
             "conditions": conditions(),
         },
     )
@@ -330,7 +344,11 @@ def trading_account() -> dict[str, Any]:
         column("Equity", ".status.equity"),
         column("Day", ".status.dailyPnl"),
         column("Halted", ".status.halted", "boolean"),
+        column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
         column("Age", ".metadata.creationTimestamp", "date"),
+        column("Synced", ".status.conditions[?(@.type=='Synced')].status", wide=True),
+        column("Drawdown", ".status.drawdown", wide=True),
+        column("Secret", ".spec.secretRef.name", wide=True),
     ]
     return definition("TradingAccount", "tradingaccounts", ("ta",), schema, columns)
 

@@ -85,7 +85,9 @@ def compute(strategy: Manifest, knowledge: Knowledge, now_ns: int) -> Manifest:
     rolled = bool(knowledge.deployments) and all(_rolled_out(d) for d in knowledge.deployments)
     halted = list(report.halted) if report else []
     degraded = _degraded(knowledge, report)
-    is_ready = ready >= max(1, wanted - 1) and not degraded and wanted > 0 and ready > 0
+    # A pod of each shard trades; further replicas are warm and may be missing.
+    served = all(d.get("status", {}).get("readyReplicas", 0) > 0 for d in knowledge.deployments)
+    is_ready = wanted > 0 and served and len(knowledge.deployments) >= spec.get("shards", 1) and not degraded
     status: Manifest = {
         "observedGeneration": meta.get("generation", 0),
         "phase": _phase(meta, spec, degraded, halted, ready),

@@ -59,3 +59,14 @@ def test_what_a_pod_finds_wrong_with_the_resource_degrades_it() -> None:
     degraded = next(c for c in status["conditions"] if c["type"] == "Degraded")
     assert degraded["status"] == "True" and "bad" in degraded["message"] and "boom" in degraded["message"]
     assert status["holder"] == "a,b" and status["phase"] == "Degraded"
+
+
+def test_a_strategy_with_a_shard_that_nobody_trades_is_not_ready() -> None:
+    strategy = {"metadata": {"name": "mm", "generation": 1}, "spec": {"shards": 2, "replicas": 1}}
+
+    def ready(*pods: int) -> str:
+        deployments = [{"spec": {}, "metadata": {"name": str(n)}, "status": {"readyReplicas": n}} for n in pods]
+        status = compute(strategy, Knowledge(deployments=deployments), 1)
+        return str(next(c["status"] for c in status["conditions"] if c["type"] == "Ready"))
+
+    assert [ready(), ready(1), ready(1, 0), ready(1, 1)] == ["False", "False", "False", "True"]

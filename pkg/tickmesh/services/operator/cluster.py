@@ -59,10 +59,14 @@ class Cluster:
         await _told(self._client.apply(from_dict(manifest), field_manager=FIELD_MANAGER, force=True))
 
     async def names(self, kind: str) -> set[str]:
-        """Of the resources of one of our kinds. A definition that is not there is an error, too."""
+        """Of the resources of one of our kinds, or of our Deployments. A definition that is not there is an error."""
 
         async def listed() -> set[str]:
-            every = self._client.list(_KINDS[kind])
+            every: Any = (
+                self._client.list(Deployment, labels={"app.kubernetes.io/managed-by": FIELD_MANAGER})
+                if kind == "Deployment"
+                else self._client.list(_KINDS[kind])
+            )
             return {one.metadata.name async for one in every if one.metadata and one.metadata.name}
 
         found: set[str] = await _told(listed())

@@ -1,4 +1,4 @@
-"""Operator: the watches' events in, two work queues and the bucket's watch behind them; one of several acts.
+"""Operator: the watches' events in, three work queues and the bucket's watch behind them; one of several acts.
 
 In: ``saw(kind, body)`` from kopf's handlers. Out: the reconcilers' writes. Caches are kept by every replica, so that
 a new leader knows everything at once; only the leader writes. NATS or the API server may be away at any time: what
@@ -22,6 +22,7 @@ from tickmesh.kube.desired import STRATEGY_LABEL, Installation
 from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
 from tickmesh.ports import Bus, Clock
+from tickmesh.services.operator.accounts import AccountReconciler
 from tickmesh.services.operator.breakers import BreakerReconciler
 from tickmesh.services.operator.cluster import Cluster, ClusterError
 from tickmesh.services.operator.election import Election
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
 _RETRY_S = 1.0
 _AUDIT_S = 20.0
+_SETTLE_LOOK_S = 0.1
+_SETTLE_LIST_EVERY = 20
 
 
 class BlindWatchError(TickmeshError):
@@ -66,11 +69,17 @@ class Operator:
     ) -> None:
         self.known = Known()
         self.election = Election(cluster, clock, settings.lease_name, me, ttl_ms=settings.lease_ttl_ms)
-        leading = self.election.valid
+        self._settled = asyncio.Event()
+
+        def leading() -> bool:
+            return self._settled.is_set() and self.election.valid()
+
         self.strategies = StrategyReconciler(cluster, bus, self.known, installation, leading)
         self.breakers = BreakerReconciler(cluster, bus, clock, self.known, leading)
+        self.accounts = AccountReconciler(cluster, bus, clock, self.known, leading)
         self.strategy_queue: WorkQueue[str] = WorkQueue(self.strategies.reconcile)
         self.breaker_queue: WorkQueue[str] = WorkQueue(self.breakers.reconcile, min_interval_s=0.1)
+        self.account_queue: WorkQueue[str] = WorkQueue(self.accounts.reconcile)
         self._cluster = cluster
         self._bus = bus
         self._metrics = metrics
@@ -97,6 +106,7 @@ class Operator:
                 self.breaker_queue.add(name)
             case "TradingAccount":
                 _keep(self.known.accounts, name, body, gone)
+                self.account_queue.add(name)
                 for strategy in self.known.strategies.values():
                     if strategy["spec"].get("account") == name:
                         self.strategy_queue.add(strategy["metadata"]["name"])
@@ -106,9 +116,15 @@ class Operator:
                     if strategy["spec"]["plugin"].get("configMap", {}).get("name") == name:
                         self.strategy_queue.add(strategy["metadata"]["name"])
 
-    def admit(self, strategy: Manifest, old: Manifest | None) -> Findings:
-        """The webhook's answer."""
-        return check_strategy(strategy, old, accounts=self.known.accounts, entry_points=self._plugins)
+    async def admit(self, strategy: Manifest, old: Manifest | None) -> Findings:
+        """The webhook's answer. An account that no watch has brought yet may have been made a moment ago: ask."""
+        accounts: Collection[str] = self.known.accounts
+        if (account := strategy["spec"].get("account", "")) and account not in accounts:
+            try:
+                accounts = await self._cluster.names("TradingAccount")
+            except ClusterError as error:
+                log.warning("TradingAccounts cannot be listed (%s); what the watch brought has to do", error)
+        return check_strategy(strategy, old, accounts=accounts, entry_points=self._plugins)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -116,14 +132,56 @@ class Operator:
             group.create_task(self.election.run())
             group.create_task(self.strategy_queue.run())
             group.create_task(self.breaker_queue.run())
+            group.create_task(self.account_queue.run())
             group.create_task(self._follow_reports())
             group.create_task(self.breakers.follow(self.breaker_queue.add))
+            group.create_task(self.accounts.follow(self.account_queue.add))
+            group.create_task(self._settle())
             group.create_task(self._lead())
             group.create_task(self._measure())
             group.create_task(self._audit())
 
+    async def _settle(self) -> None:
+        """Let nothing be judged before the watches have brought what was there at the start.
+
+        Each kind has a watch of its own: a Strategy that comes before its account is not Degraded, and one whose
+        Deployments of another sharding have not come yet does not get new ones beside them.
+        """
+        waiting = await self._unknown()
+        looks = 0
+        while waiting:
+            await asyncio.sleep(_SETTLE_LOOK_S)
+            looks += 1
+            waiting = {(kind, name) for kind, name in waiting if name not in self._table(kind)}
+            if waiting and looks % _SETTLE_LIST_EVERY == 0:
+                waiting &= await self._unknown()  # what is gone meanwhile comes no more
+        self._settled.set()
+
+    def _table(self, kind: str) -> dict[str, Manifest]:
+        tables = {
+            "Strategy": self.known.strategies, "CircuitBreaker": self.known.breakers,
+            "TradingAccount": self.known.accounts, "Deployment": self.known.deployments,
+        }  # fmt: skip
+        return tables[kind]
+
+    async def _unknown(self) -> set[tuple[str, str]]:
+        """What is there and was brought by no watch yet; waits until the API server answers."""
+        found: set[tuple[str, str]] = set()
+        for kind in ("Strategy", "CircuitBreaker", "TradingAccount", "Deployment"):
+            while True:
+                try:
+                    found |= {(kind, name) for name in await self._cluster.names(kind)}
+                    break
+                except ClusterError as error:
+                    if error.status == 404:
+                        break  # a definition that is not there has no resources
+                    log.warning("%s cannot be listed: %s; trying again", kind, error)
+                    await asyncio.sleep(_RETRY_S)
+        return {(kind, name) for kind, name in found if name not in self._table(kind)}
+
     async def _lead(self) -> None:
         """Look at everything once whenever leadership comes."""
+        await self._settled.wait()
         while True:
             await self.election.leading.wait()
             log.info("looking at %d strategies, %d breakers", len(self.known.strategies), len(self.known.breakers))
@@ -131,6 +189,8 @@ class Operator:
                 self.strategy_queue.add(name)
             for name in list(self.known.breakers):
                 self.breaker_queue.add(name)
+            for name in list(self.known.accounts):
+                self.account_queue.add(name)
             while self.election.valid():
                 await asyncio.sleep(0.5)
 
@@ -142,17 +202,14 @@ class Operator:
         Raises:
             BlindWatchError: a resource was there twice in a row and is not known yet.
         """
-        tables = {
-            "Strategy": self.known.strategies, "CircuitBreaker": self.known.breakers,
-            "TradingAccount": self.known.accounts,
-        }  # fmt: skip
         missed: set[tuple[str, str]] = set()
         while True:
             await asyncio.sleep(_AUDIT_S)
             missing: set[tuple[str, str]] = set()
-            for kind, table in tables.items():
+            for kind in ("Strategy", "CircuitBreaker", "TradingAccount"):
                 try:
-                    missing |= {(kind, name) for name in await self._cluster.names(kind) if name not in table}
+                    names = await self._cluster.names(kind)
+                    missing |= {(kind, name) for name in names if name not in self._table(kind)}
                 except ClusterError as error:
                     log.debug("%s cannot be listed: %s", kind, error)
             for kind, name in missing & missed:

@@ -67,7 +67,8 @@ class StrategyReconciler:
         self._applied: dict[str, str] = {}
         self._written: dict[str, bytes] = {}
         self._status_at: dict[str, float] = {}
-        self._cancelled: dict[str, float] = {}
+        self._cancelled: set[str] = set()
+        self._acknowledged: set[str] = set()
         self._read: dict[tuple[str, str], tuple[float, str]] = {}
 
     async def reconcile(self, name: str) -> float | None:
@@ -211,8 +212,12 @@ class StrategyReconciler:
             return due - now  # P&L moves all the time: told every two seconds, conditions at once
         self._status_at[name] = now
         await self._cluster.patch_status("Strategy", name, made)
-        if problems and important:
-            await self._cluster.event(strategy, "Strategy", "Degraded", "; ".join(problems), warning=True)
+        # Whoever found it, operator or pod: a plugin that broke is told like an account that went.
+        was, now_is = _degraded(strategy.get("status") or {}), _degraded(made)
+        if now_is and now_is != was:
+            await self._cluster.event(strategy, "Strategy", "Degraded", now_is, warning=True)
+        elif was and not now_is:
+            await self._cluster.event(strategy, "Strategy", "Recovered", f"no longer: {was}")
         return _RESYNC_S
 
     async def _release(self, strategy: Manifest) -> float | None:
@@ -223,12 +228,11 @@ class StrategyReconciler:
             return None
         forced = (strategy["metadata"].get("annotations") or {}).get(FORCE_DELETE) == "true"
         if not forced and not await self._quiet(strategy):
-            report = self._known.report(name)
-            left = (
-                f"{report.open_orders} orders are open" if report else "its pods have not confirmed that none is open"
+            words = (
+                f"waiting: {self._left(strategy)}; to let go anyway, and look after its orders at the venue yourself: "
+                f"kubectl annotate strategy {name} {FORCE_DELETE}=true"
             )
-            words = f"waiting: {left}; to let go anyway: kubectl annotate strategy {name} {FORCE_DELETE}=true"
-            await self._cluster.event(strategy, "Strategy", "CancellingOrders", words)
+            await self._cluster.event(strategy, "Strategy", "CancellingOrders", words, warning=True)
             await self._write_status(strategy, [])
             return _DELETE_LOOK_S
         bucket = await self._bus.kv(BUCKET)
@@ -245,32 +249,70 @@ class StrategyReconciler:
         """Whether no order of it is open, after asking for that: by its pods while they live, by execution always."""
         spec, name = strategy["spec"], strategy["metadata"]["name"]
         report = self._known.report(name)
-        if spec.get("mode") != "Live" and (report is None or report.open_orders == 0):
+        if not _was_live(strategy, report) and (report is None or report.open_orders == 0):
             return True
         await self._publish(strategy)  # paused: the pods cancel what is open and say when it is done
-        if name not in self._cancelled and spec.get("account"):
+        open_at_execution = await self._cancel_is_open(strategy)
+        told = len(self._known.reports.get(name, {})) >= spec.get("shards", 1)
+        if told and report is not None and report.open_orders == 0 and report.paused:
+            return True
+        # No pod ever ran, or all are gone: then it is execution's word that counts, whatever a last report says.
+        names = desired.deployment_names(strategy)
+        pods = [d.get("status", {}).get("readyReplicas", 0) for n in names if (d := self._known.deployments.get(n))]
+        return not any(pods) and not open_at_execution
+
+    async def _cancel_is_open(self, strategy: Manifest) -> bool:
+        """Ask execution once to cancel everything; True until it has: it acknowledges when every order has ended."""
+        spec, name = strategy["spec"], strategy["metadata"]["name"]
+        account = spec.get("account")
+        if not account:
+            return False
+        subject, identity = intent_subject(account), f"delete.{strategy['metadata']['uid']}"
+        if name not in self._cancelled:
             order = OrderIntent(
-                intent_id=f"delete.{strategy['metadata']['uid']}",
-                strategy=name,
-                account=spec["account"],
-                venue=spec.get("venue") or "",
-                symbol="",
-                action=IntentAction.CANCEL_ALL,
-                publish_ns=time.time_ns(),
+                intent_id=identity, strategy=name, account=account, venue=spec.get("venue") or "", symbol="",
+                action=IntentAction.CANCEL_ALL, publish_ns=time.time_ns(),
+            )  # fmt: skip
+            await self._bus.publish_durable(subject, encode(order), message_id=identity)
+            self._cancelled.add(name)
+            return True
+        if name in self._acknowledged:
+            return False
+        # A work queue forgets what was acknowledged. Another intent behind ours tells nothing: the next look may.
+        if await self._bus.last("INTENTS", subject) is not None:
+            return True
+        self._acknowledged.add(name)
+        return False
+
+    def _left(self, strategy: Manifest) -> str:
+        """What a deletion waits for, and whose turn it is."""
+        name, account = strategy["metadata"]["name"], strategy["spec"].get("account", "")
+        report = self._known.report(name)
+        if report is not None and report.open_orders:
+            return f"{report.open_orders} orders are open"
+        if account and name not in self._acknowledged:
+            return (
+                f"the execution process of account {account} has not confirmed that its orders are cancelled "
+                f"(does it run? kubectl get pods -l app.kubernetes.io/component=execution)"
             )
-            await self._bus.publish_durable(intent_subject(spec["account"]), encode(order), message_id=order.intent_id)
-            self._cancelled[name] = time.monotonic()
-        silent = len(self._known.reports.get(name, {})) < spec.get("shards", 1)
-        if silent and (report is None or (report.open_orders == 0 and report.paused)):
-            # No pod ever ran, or all are gone with their report: what execution was asked to cancel is cancelled.
-            asked = self._cancelled.get(name)
-            return asked is None or time.monotonic() - asked > 10.0
-        return report is not None and report.open_orders == 0 and report.paused
+        return "its pods have not confirmed that none is open"
 
     def _forget(self, name: str) -> None:
-        for table in (self._applied, self._written, self._status_at, self._cancelled):
+        for table in (self._applied, self._written, self._status_at):
             table.pop(name, None)
+        self._cancelled.discard(name)
+        self._acknowledged.discard(name)
         self._known.reports.pop(name, None)
+
+
+def _was_live(strategy: Manifest, report: status.PodReport | None) -> bool:
+    """Whether orders of it may be at the venue: it is Live, or its pods confirmed no other mode since."""
+    confirmed = (strategy.get("status") or {}).get("mode", "")
+    return "Live" in (
+        strategy["spec"].get("mode", ""),
+        *confirmed.split("/"),
+        *(report.mode if report else "").split("/"),
+    )
 
 
 def _report(value: bytes) -> status.PodReport:
@@ -278,6 +320,12 @@ def _report(value: bytes) -> status.PodReport:
     report = msgspec.json.decode(value, type=status.PodReport)
     status.combine({0: report})  # its numbers are numbers
     return report
+
+
+def _degraded(found: Manifest) -> str:
+    """Why it is degraded; empty when it is not."""
+    conditions = found.get("conditions", [])
+    return next((c["message"] for c in conditions if c["type"] == "Degraded" and c["status"] == "True"), "")
 
 
 def _condition_states(found: Manifest) -> list[tuple[str, str]]:

@@ -1,7 +1,8 @@
 """The webhook's certificate: made once, kept in a Secret that all replicas share, renewed before it ends.
 
-In: a Secret's name and the host names of the Service. Out: certificate, key and CA bundle as PEM. It never touches
-another Secret than the one it is told.
+In: a Secret's name and the host names of the Service. Out: certificate, key and CA bundle as PEM. The bundle is what
+all replicas may be serving at this moment, so that a renewal refuses nobody. It never touches another Secret than the
+one it is told.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import base64
 import datetime
 import ipaddress
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -23,7 +25,7 @@ from tickmesh.services.operator.cluster import Cluster, ClusterError
 
 log = logging.getLogger(__name__)
 
-_LOOK_AGAIN_S = 60.0
+_LOOK_AGAIN_S = 15.0
 _RETRY_S = 2.0
 _LIFE = datetime.timedelta(days=365)
 _RENEW_BEFORE = datetime.timedelta(days=90)
@@ -31,10 +33,16 @@ _RENEW_BEFORE = datetime.timedelta(days=90)
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """PEM texts; the certificate signs itself, so it is its own CA bundle."""
+    """PEM texts; the certificate signs itself. ``former`` is the one before, which another replica may still serve."""
 
     certificate: bytes
     key: bytes
+    former: bytes = b""
+
+    @property
+    def authority(self) -> bytes:
+        """What the API server is to trust."""
+        return self.certificate + self.former
 
     @property
     def ends(self) -> datetime.datetime:
@@ -79,6 +87,8 @@ async def ensure(cluster: Cluster, secret: str, hosts: list[str]) -> Certificate
     if found is not None and (kept := _read(found)) is not None and kept.ends - now > _RENEW_BEFORE:
         return kept
     made = make(hosts, now)
+    if found is not None and (old := _read(found)) is not None:
+        made = replace(made, former=old.certificate)
     manifest: dict[str, Any] = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -91,6 +101,7 @@ async def ensure(cluster: Cluster, secret: str, hosts: list[str]) -> Certificate
         "data": {
             "tls.crt": base64.b64encode(made.certificate).decode(),
             "tls.key": base64.b64encode(made.key).decode(),
+            "ca.crt": base64.b64encode(made.authority).decode(),
         },
     }
     if found is None:
@@ -104,20 +115,37 @@ async def ensure(cluster: Cluster, secret: str, hosts: list[str]) -> Certificate
     return made
 
 
-async def announce(cluster: Cluster, configuration: str, authority: bytes) -> None:
-    """Keep our CA in a configuration that somebody else (the chart) made, for ever; the rest of it is not ours.
+def store(certificate: Certificate, home: Path) -> None:
+    """Put it where kopf's server reads it; that notices the change and serves the new one."""
+    (home / "tls.key").touch(mode=0o600)
+    (home / "tls.key").write_bytes(certificate.key)
+    (home / "ca.crt").write_bytes(certificate.authority)
+    (home / "tls.crt").write_bytes(certificate.certificate)
 
-    Until it is there, and while the API server is away, this tries again: CEL alone decides meanwhile.
+
+async def keep(
+    cluster: Cluster, secret: str, hosts: list[str], configuration: str, served: Certificate, home: Path
+) -> None:
+    """Renew what ends soon, serve what another replica renewed, and tell the API server first, for ever.
+
+    ``configuration`` is somebody else's (the chart's); empty: kopf tells its own. While the API server is away this
+    tries again: CEL alone decides meanwhile.
     """
     told = ""
     while True:
         try:
-            if await cluster.trust_webhook(configuration, base64.b64encode(authority).decode()):
+            present = await ensure(cluster, secret, hosts)
+            bundle = base64.b64encode(present.authority).decode()
+            if configuration and await cluster.trust_webhook(configuration, bundle):
                 log.info("the API server trusts our webhook (%s)", configuration)
+            if present != served:
+                store(present, home)
+                served = present
+                log.info("the webhook's certificate is another one; it ends at %s", present.ends.isoformat())
             told = ""
         except ClusterError as error:
             if str(error) != told:
-                log.warning("%s cannot be told our webhook's certificate: %s; trying again", configuration, error)
+                log.warning("the webhook's certificate cannot be looked after: %s; trying again", error)
             told = str(error)
         await asyncio.sleep(_RETRY_S if told else _LOOK_AGAIN_S)
 
@@ -127,7 +155,9 @@ def _read(secret: Any) -> Certificate | None:
     if "tls.crt" not in data or "tls.key" not in data:
         return None
     try:
-        kept = Certificate(base64.b64decode(data["tls.crt"]), base64.b64decode(data["tls.key"]))
+        certificate, bundle = base64.b64decode(data["tls.crt"]), base64.b64decode(data.get("ca.crt", ""))
+        former = bundle.removeprefix(certificate) if bundle.startswith(certificate) else b""
+        kept = Certificate(certificate, base64.b64decode(data["tls.key"]), former)
         _ = kept.ends
     except ValueError:
         return None
