@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -272,12 +271,17 @@ class OrderRig:
                 ours = await self.journal()
                 comparison = compare(ours, record)
                 problems = comparison.lost + comparison.duplicated
-                still = Counter(e.state.value for e in ours.orders.values() if not e.state.terminal)
+                venue = {o["clientOrderId"]: o["status"] for o in record["orders"]}
+                still = [e for e in ours.orders.values() if not e.state.terminal]
                 if not problems and not still:
                     return ours, record
-                problems = problems or [f"still open: {dict(still)}"]
+                problems = problems or [self._of_open(e, venue.get(e.client_order_id, "not")) for e in still]
             await asyncio.sleep(0.2)
         raise AssertionError("\n".join(problems[:20]) + "\n" + self.log())
+
+    def _of_open(self, event: OrderEvent, status: str) -> str:
+        heard = [(e.state.value, e.epoch, e.seq) for e in self.events if e.client_order_id == event.client_order_id]
+        return f"still open: {event.client_order_id} {event.state.value}, {status} at the venue; heard: {heard}"
 
 
 def _child(spec: ServerSpec, log_dir: Path) -> Child:

@@ -61,6 +61,7 @@ class Grids:
         self._bucket = bucket
         self._known: dict[tuple[str, str], Instrument] = {}
         self._asked_s: dict[tuple[str, str], float] = {}
+        self._asking = asyncio.Lock()
 
     def find(self, venue: str, symbol: str) -> Instrument | None:
         return self._known.get((venue, symbol))
@@ -68,8 +69,14 @@ class Grids:
     async def learn(self, messages: Sequence[Message]) -> None:
         """Read what ``messages`` need; what nobody has published yet stays unknown, its prices NULL."""
         wanted = {(venue, symbol) for m in messages if (venue := getattr(m, "venue", "")) and (symbol := _symbol_of(m))}
+        if not wanted - self._known.keys():
+            return
+        async with self._asking:  # lanes that meet an instrument together wait for the one that asks
+            await self._ask(wanted - self._known.keys())
+
+    async def _ask(self, unknown: set[tuple[str, str]]) -> None:
         now_s = time.monotonic()
-        for key in wanted - self._known.keys():
+        for key in unknown:
             if now_s - self._asked_s.get(key, -_LEARN_AGAIN_S) < _LEARN_AGAIN_S:
                 continue
             self._asked_s[key] = now_s
