@@ -307,6 +307,36 @@ async def test_an_order_that_is_overtaken_by_its_cancel_is_never_sent(rig: Order
     await rig.settle()
 
 
+async def test_an_order_of_ours_whose_strategy_a_crash_hides_obeys_any_cancel_and_halt(
+    rig: OrderRig,
+) -> None:
+    """What a process that was killed had sent and not journaled: its intent comes again half a minute later."""
+    venue = rig.settings.venue
+    rest = BinanceUsdmRest(
+        venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(), 5000, SystemClock()
+    )
+    order = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.003",
+             "price": Decimal(rig.books[SYMBOL].bids[0][0] - 3000) / 10}  # fmt: skip
+    try:
+        hidden = [client_order_id("rig", f"nobody-knows-{number}") for number in range(2)]
+        await rest.place({**order, "newClientOrderId": hidden[0]})
+        adopted = await rig.until(hidden[0], S.SUBMITTED)
+        assert (adopted.external, adopted.strategy) == (False, "")
+        await rest.place({**order, "newClientOrderId": "by-hand"})
+        await rig.until("by-hand", S.SUBMITTED)
+        rig.cancel_all()
+        await rig.until(hidden[0], S.CANCELED)
+        await rest.place({**order, "newClientOrderId": hidden[1]})
+        await rig.until(hidden[1], S.SUBMITTED)
+        rig.control("halt", "strategy.rig")
+        await rig.until(hidden[1], S.CANCELED)
+        assert rig.state("by-hand") is S.SUBMITTED, "somebody else's order is nobody's of ours"
+        rig.control("halt", f"account.{ACCOUNT}")
+        await rig.until("by-hand", S.CANCELED)
+    finally:
+        await rest.close()
+
+
 async def test_what_somebody_else_does_on_the_account_is_adopted_and_left_alone_by_a_drain(rig: OrderRig) -> None:
     venue = rig.settings.venue
     rest = BinanceUsdmRest(

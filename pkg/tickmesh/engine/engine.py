@@ -13,7 +13,6 @@ import msgspec
 
 from tickmesh.domain.enums import IntentAction, OrderState
 from tickmesh.domain.errors import NotFiniteError
-from tickmesh.domain.halt import ALL
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import BookUpdate, Control, FillEvent, MarkPrice, OrderEvent, OrderIntent, Trade
 from tickmesh.engine.effects import ViewEffects
@@ -145,7 +144,7 @@ class Engine:
             if control.verb != "resume":
                 spare = control.verb == "reduce"
                 covered = [
-                    o for o in self.ledger.open_of() if _covers(control.scope, o) and not (spare and o.reduce_only)
+                    o for o in self.ledger.open_of() if o.in_scope(control.scope) and not (spare and o.reduce_only)
                 ]
                 self._cancel(covered)
         self._say(self.floor.on_control(control, Moment(now_ns, mono_ns)), now_ns, mono_ns)
@@ -182,8 +181,3 @@ class Engine:
                     self._say(self.floor.on_fill(message, now), now_ns, mono_ns)
                 elif isinstance(message, OrderEvent):
                     self._say(self.floor.on_order_event(message, now), now_ns, mono_ns)
-
-
-def _covers(scope: str, order: OrderMachine) -> bool:
-    kind, _, name = scope.partition(".")
-    return scope == ALL or name == {"account": order.account, "strategy": order.strategy}.get(kind, order.symbol)

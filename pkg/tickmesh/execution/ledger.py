@@ -266,7 +266,7 @@ class OrderLedger:
         return [
             o
             for o in self.open.values()
-            if not o.state.terminal and (not strategy or o.strategy == strategy) and (not symbol or o.symbol == symbol)
+            if not o.state.terminal and (not strategy or o.obeys(strategy)) and (not symbol or o.symbol == symbol)
         ]
 
     def symbols_with_open(self) -> set[str]:

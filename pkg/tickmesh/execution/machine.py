@@ -15,6 +15,7 @@ from decimal import Decimal
 from enum import Enum
 
 from tickmesh.domain.enums import OrderState, OrderType, PositionSide, Side, TimeInForce
+from tickmesh.domain.halt import ALL
 from tickmesh.domain.messages import ZERO, OrderEvent, Stamps
 
 S = OrderState
@@ -142,6 +143,21 @@ class OrderMachine:
     def settled(self) -> bool:
         """At its end, with every fill in hand."""
         return self.state.terminal and self.missing_lots == 0
+
+    def obeys(self, strategy: str) -> bool:
+        """Whether what stops ``strategy`` stops this order.
+
+        One of ours that a start adopted has no name until its intent comes again, which may take the stream half a
+        minute: until then it may be anybody's, and a cancel too many is the safe mistake.
+        """
+        return self.strategy == strategy or not (self.strategy or self.external)
+
+    def in_scope(self, scope: str) -> bool:
+        """Whether a halt, or a reduce, of ``scope`` ("all", or "KIND.NAME") covers this order."""
+        kind, _, name = scope.partition(".")
+        return scope == ALL or {"account": self.account == name, "strategy": self.obeys(name)}.get(
+            kind, self.symbol == name
+        )
 
     # Our own steps.
 

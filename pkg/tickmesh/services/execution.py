@@ -443,7 +443,7 @@ class _Desk:
         self._cancel_where(
             lambda order: (
                 not (order.reduce_only or order.external)
-                and (not strategy or subjects.token(order.strategy) == strategy)
+                and (not strategy or not order.strategy or subjects.token(order.strategy) == strategy)
             )
         )
 

@@ -139,7 +139,7 @@ class HaltKeeper:
             reopen(self._view, control)
         else:
             self._cancel(
-                lambda order: _covers(control.scope, order) and (control.verb == "halt" or not order.reduce_only)
+                lambda order: order.in_scope(control.scope) and (control.verb == "halt" or not order.reduce_only)
             )
         if self.to_flatten(control.scope):
             self.flatten(control.scope)
@@ -148,17 +148,12 @@ class HaltKeeper:
         """Cancel what a latch ends and a former life left open."""
         for scope, latched in self.latch.state.scopes.items():
             if latched.state is RiskState.HALTED:
-                self._cancel(lambda order, scope=scope: _covers(scope, order))  # type: ignore[misc]
+                self._cancel(lambda order, scope=scope: order.in_scope(scope))  # type: ignore[misc]
         for scope in list(self.latch.state.flatten):
             self.flatten(scope)
 
     def _show(self) -> None:
         show(self.latch.state.scopes, self._view)
-
-
-def _covers(scope: str, order: OrderMachine) -> bool:
-    kind, _, name = scope.partition(".")
-    return scope == ALL or kind == "account" or name == (order.strategy if kind == "strategy" else order.symbol)
 
 
 def _decode(payload: bytes) -> Control | None:
