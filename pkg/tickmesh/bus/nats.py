@@ -14,7 +14,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -427,7 +427,7 @@ class NatsBus:
 
     async def replay(
         self, stream: str, *, filter_subject: str = ">", start_seq: int = 1, newest: int = 0
-    ) -> AsyncIterator[tuple[str, bytes, int]]:
+    ) -> AsyncGenerator[tuple[str, bytes, int], None]:
         now = asyncio.get_running_loop().time
         give_up_at = 0.0  # a consumer that was never there is not waited for
         while True:

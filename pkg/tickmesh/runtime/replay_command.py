@@ -112,14 +112,18 @@ def _end(arguments: argparse.Namespace, replay: Replay, damaged: int) -> None:
 
 
 async def _lines(journal: str, from_seq: int) -> AsyncGenerator[tuple[str, str, bytes, int], None]:
-    """Lines of CTL, then of ORDERS, as (stream, subject, payload, sequence)."""
+    """Lines of CTL, then of ORDERS, as (stream, subject, payload, sequence).
+
+    Who closes it closes what is inside, in order: the connection before its server, both before the loop ends.
+    """
     path = Path(journal)
     if journal.startswith(("nats://", "tls://")):
-        async for line in _of_server(journal, from_seq):
-            yield line
+        async with contextlib.aclosing(_of_server(journal, from_seq)) as found:
+            async for line in found:
+                yield line
     elif path.is_dir():
-        async with _server_on_copy(path) as url:
-            async for line in _of_server(url, from_seq):
+        async with _server_on_copy(path) as url, contextlib.aclosing(_of_server(url, from_seq)) as found:
+            async for line in found:
                 yield line
     elif path.is_file():
         for line in _of_file(path, from_seq):
@@ -147,8 +151,10 @@ async def _of_server(url: str, from_seq: int) -> AsyncGenerator[tuple[str, str, 
     bus = await NatsBus.connect(url, name="tickmesh-replay", connect_timeout_s=_START_S, apply_layout=False)
     try:
         for stream in _STREAMS:
-            async for subject, payload, seq in bus.replay(stream, start_seq=from_seq if stream == "ORDERS" else 1):
-                yield stream, subject, payload, seq
+            first = from_seq if stream == "ORDERS" else 1
+            async with contextlib.aclosing(bus.replay(stream, start_seq=first)) as found:
+                async for subject, payload, seq in found:
+                    yield stream, subject, payload, seq
     finally:
         await bus.close()
 
