@@ -249,8 +249,7 @@ async def test_a_faulty_stream_ends_in_the_venues_own_book(kind: str) -> None:
     if kind == "disconnect":
         fault |= {"probability": 1.0, "count": 2}
     async with (
-        # The looks of assert_equals_the_venue alone may weigh more than the venue allows an address in a minute.
-        simvenue(symbols="BTCUSDT", flow_rate="3", weight_limit_1m="100000") as (address, process),
+        simvenue(symbols="BTCUSDT", flow_rate="3") as (address, process),
         running_feed(address, MemoryBus()) as feed,
         aiohttp.ClientSession() as session,
     ):

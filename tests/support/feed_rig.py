@@ -90,8 +90,13 @@ async def nats_server(folder: Path) -> AsyncIterator[tuple[str, Process]]:
 
 @contextlib.asynccontextmanager
 async def simvenue(**settings: str) -> AsyncIterator[tuple[str, Process]]:
-    """``settings`` are those of the simvenue section, and ``symbols``."""
+    """``settings`` are those of the simvenue section, and ``symbols``.
+
+    Request weight is plenty unless a test says otherwise: looking at the venue's whole book until ours is at the same
+    update id may weigh more than the venue allows an address in a minute.
+    """
     port, admin = free_ports(2)
+    settings.setdefault("weight_limit_1m", "100000")
     env = {**os.environ, "PYTHONPATH": str(ROOT / "pkg"), "TICKMESH_OBSERVE__LOG_LEVEL": "ERROR"}
     env |= {"TICKMESH_SIMVENUE__PORT": str(port), "TICKMESH_SIMVENUE__ADMIN_PORT": str(admin)}
     if symbols := settings.pop("symbols", ""):
