@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -84,6 +85,28 @@ async def test_one_action_cancels_closes_and_keeps_what_was_while_nats_is_away(r
     await rig.ready("execution")
     async with asyncio.timeout(20):
         while (await rig.get("execution", "/state")).get("halted") != {f"account.{ACCOUNT}": "HALTED"}:
+            await asyncio.sleep(0.1)
+
+
+async def test_a_full_disk_holds_no_halt_up_and_it_is_written_when_there_is_room(rig: OrderRig) -> None:
+    await take(rig)
+    pid = rig.children["execution"].pid
+    assert pid is not None
+    _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))  # no file may grow: a full disk
+    await rig.bus.publish_durable(
+        subjects.control("halt", "all"),
+        encode(Control(verb="halt", scope="all", reason="drill", actor="ann", publish_ns=time.time_ns())),
+        message_id="h1",
+    )
+    async with asyncio.timeout(15):
+        while any(o["status"] == "NEW" for o in (await rig.record())["orders"]):
+            await asyncio.sleep(0.1)
+    assert (await rig.until(rig.send(rig.intent()), S.REJECTED)).reason.startswith("everything is halted")
+    assert "all" not in file_of(rig, "halt")["scopes"]
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+    async with asyncio.timeout(15):
+        while "all" not in file_of(rig, "halt")["scopes"]:
             await asyncio.sleep(0.1)
 
 

@@ -3,6 +3,7 @@
 It works with NATS away: the latch is in this process and in a file, and the admin endpoint sets it. Commands
 of the CTL stream come twice, live and from the stream; stopping takes effect from whichever is first, resuming
 only from the stream, whose order is certain. A copy in the ``checkpoints`` bucket goes to a successor elsewhere.
+A disk that takes nothing more holds no halt up: it acts at once, and is written as soon as there is room.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ class HaltKeeper:
         self._cancel = cancel
         self._key = f"execution.halt.{account}"
         self._shared = b""
+        self._unsaved = False
         self.latch = HaltLatch(account, _load(path))
         self.flatten: Callable[[str], None] = lambda scope: None
         """Called with each scope that is to hold nothing; ``flattened`` when it does."""
@@ -65,7 +67,7 @@ class HaltKeeper:
             control = _decode(payload)
             if control is not None:
                 self.latch.apply(control, seq)
-        _save(self._path, self.latch.state)
+        self._save()
         self._show()
 
     async def catch_up(self, bus: Bus) -> None:
@@ -80,7 +82,12 @@ class HaltKeeper:
                 self.apply(control, seq)
 
     async def share(self, bus: Bus) -> None:
-        """Leave what is latched to a successor on another machine; when it fails, tried again at the next call."""
+        """Leave what is latched to a successor on another machine; when it fails, tried again at the next call.
+
+        What the disk did not take is tried again as well.
+        """
+        if self._unsaved:
+            self._save()
         picture = msgspec.json.encode(self.latch.state)
         if picture == self._shared:
             return
@@ -117,7 +124,7 @@ class HaltKeeper:
         """The scope holds nothing, or cannot be told apart: not to be tried again."""
         state = self.latch.state
         state.flatten = [other for other in state.flatten if other != scope]
-        _save(self._path, state)
+        self._save()
 
     def to_flatten(self, scope: str) -> bool:
         """Whether ``scope`` is still halted and still to be flattened."""
@@ -128,13 +135,13 @@ class HaltKeeper:
         before = self.latch.state.ctl_seq
         changed = self.latch.apply(control, ctl_seq)
         if changed or self.latch.state.ctl_seq != before:
-            _save(self._path, self.latch.state)
+            self._save()
         if not changed:
             return
         log.warning("%s %s by %s: %s", control.verb, control.scope, control.actor or "unknown", control.reason)
         self._show()
         if control.verb == "halt":
-            _write(self._path.with_suffix("").with_suffix(".emergency.json"), msgspec.json.encode(self.picture()))
+            self._keep_picture()
         if control.verb == "resume":
             reopen(self._view, control)
         else:
@@ -151,6 +158,27 @@ class HaltKeeper:
                 self._cancel(lambda order, scope=scope: order.in_scope(scope))  # type: ignore[misc]
         for scope in list(self.latch.state.flatten):
             self.flatten(scope)
+
+    def _keep_picture(self) -> None:
+        path = self._path.with_suffix("").with_suffix(".emergency.json")
+        try:
+            _write(path, msgspec.json.encode(self.picture()))
+        except OSError as error:
+            log.error("what was open and held when it halted cannot be written to %s (%s)", path, error)
+
+    def _save(self) -> None:
+        """Keep the latch in its file, now or at a later ``share``; nothing that stops may wait for the disk."""
+        try:
+            _write(self._path, msgspec.json.encode(self.latch.state))
+        except OSError as error:
+            if not self._unsaved:
+                log.error(
+                    "what is halted cannot be written to %s (%s); it holds in this process, but free the disk before "
+                    "a restart", self._path, error,
+                )  # fmt: skip
+            self._unsaved = True
+        else:
+            self._unsaved = False
 
     def _show(self) -> None:
         show(self.latch.state.scopes, self._view)
@@ -177,10 +205,6 @@ def _load(path: Path) -> HaltState:
             Control(verb="halt", scope=ALL, reason=f"the halt latch could not be read: {error}", actor="execution")
         )
         return latch.state
-
-
-def _save(path: Path, state: HaltState) -> None:
-    _write(path, msgspec.json.encode(state))
 
 
 def _write(path: Path, content: bytes) -> None:
