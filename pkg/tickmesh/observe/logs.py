@@ -45,20 +45,22 @@ class _Masked(logging.Formatter):
 
 
 class _Json(_Masked):
+    """Masks each text before it is quoted: afterwards a secret inside of JSON would look different."""
+
     def format(self, record: logging.LogRecord) -> str:
         body = {
             "ts": int(record.created * 1e9),
             "level": record.levelname.lower(),
             "service": self._service,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": mask(record.getMessage()),
         }
         if record.exc_info:
-            body["error"] = self.formatException(record.exc_info)
+            body["error"] = mask(self.formatException(record.exc_info))
         correlation_id = getattr(record, "correlation_id", "")
         if correlation_id:
-            body["correlation_id"] = correlation_id
-        return mask(json.dumps(body, default=str))
+            body["correlation_id"] = mask(str(correlation_id))
+        return json.dumps(body, default=str)
 
 
 def set_up(service: str, level: str = "INFO", style: str = "text") -> None:
