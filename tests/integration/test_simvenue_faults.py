@@ -112,6 +112,16 @@ async def test_a_wrong_clock_refuses_timestamps_until_the_client_measures_it(
         venue.admin_call("DELETE", "/faults")
 
 
+async def test_a_slow_answer_does_not_spoil_the_measured_clock(venue: VenueProcess, rest: BinanceUsdmRest) -> None:
+    quick = await rest.sync_time()
+    on(venue, kind="delay", delay_ms=800, path="/fapi/v1/time")
+    for _ in range(3):
+        slow = await rest.sync_time()
+    assert abs(slow - quick) < 200, "half of the way there and back would be 400 ms off"
+    on(venue, kind="clock_offset", offset_ms=8_000)
+    assert 6_900 < await rest.sync_time() - quick < 8_900, "what it cannot be is given up all the same"
+
+
 async def test_maintenance_closes_streams_and_lets_none_in_until_it_is_over(venue: VenueProcess) -> None:
     url = f"{venue.stream_url}/ws/btcusdt@bookTicker"
     async with aiohttp.ClientSession() as session:
