@@ -330,7 +330,7 @@ async def test_a_critical_service_that_does_not_answer_opens_its_breaker_and_hal
         await bucket.put("force.downstream", b'{"state": "Open", "actor": "ann", "reason": "the feed moves"}')
         d.env["TICKMESH_FEED__ADMIN_PORT"] = str(free_ports(1)[0])  # nobody is there
         quick = {"critical_services": '["feed"]', "check_interval_s": "0.2", "max_silent_s": "1.0"}
-        risk = await d.start("risk", **quick)
+        risk = await d.start("risk", **quick, first_answer_s="1.0")
         assert await risk.wait_ready(30), "it is ready itself"
 
         def breakers() -> dict[str, str]:

@@ -41,10 +41,15 @@ class Trip(msgspec.Struct, frozen=True):
 
 
 class Emergency:
-    """The triggers of all accounts. Limits may change at any time; times are wall ns of the caller."""
+    """The triggers of all accounts. Limits may change at any time; times are wall ns of the caller.
 
-    def __init__(self, *, max_silent_ns: int) -> None:
+    A critical service that was never heard has ``first_answer_ns``: it may still be on its way up.
+    """
+
+    def __init__(self, *, max_silent_ns: int, first_answer_ns: int = 0) -> None:
         self._max_silent_ns = max_silent_ns
+        self._first_answer_ns = max(first_answer_ns, max_silent_ns)
+        self._heard: set[str] = set()
         self._rejections: dict[str, deque[int]] = {}
         self._mismatches: dict[str, deque[int]] = {}
         self._last_mismatches: dict[str, tuple[int, int]] = {}
@@ -118,12 +123,13 @@ class Emergency:
                 del counted[account]
 
     def on_health(self, name: str, healthy: bool, now_ns: int) -> list[Trip]:
-        """Note one check of a critical service; failing for longer than ``max_silent_ns`` halts everything."""
+        """Note one check of a critical service; failing for longer than it may be silent halts everything."""
         if healthy:
+            self._heard.add(name)
             self._failing_since_ns.pop(name, None)
             return []
         silent_ns = now_ns - self._failing_since_ns.setdefault(name, now_ns)
-        if silent_ns <= self._max_silent_ns:
+        if silent_ns <= (self._max_silent_ns if name in self._heard else self._first_answer_ns):
             return []
         return [Trip(HALT, ALL, "health", f"the {name} service has not answered for {silent_ns // _NS_PER_S} s")]
 

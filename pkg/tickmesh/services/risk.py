@@ -77,7 +77,9 @@ class Warden:
             for name in self._keys.critical_services
         }
         self.layout = LayoutWatch(service)
-        self._emergency = Emergency(max_silent_ns=int(self._keys.max_silent_s * 1e9))
+        self._emergency = Emergency(
+            max_silent_ns=int(self._keys.max_silent_s * 1e9), first_answer_ns=int(self._keys.first_answer_s * 1e9)
+        )
         self._control_seq = 0
         self._saved = b""
         self._outbox: asyncio.Queue[Control] = asyncio.Queue(_OUTBOX)

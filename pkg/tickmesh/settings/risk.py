@@ -24,6 +24,13 @@ class RiskSettings(Section):
         unit="s",
         gt=0,
     )
+    first_answer_s: float = key(
+        180.0,
+        "The same for a critical service that was not heard since this process started: it may still be on its way up. "
+        "What is less than max_silent_s counts as that.",
+        unit="s",
+        ge=0,
+    )
     critical_services: list[Critical] = key(
         ["feed", "execution", "account"], "Services whose death halts everything; empty to leave it to others."
     )

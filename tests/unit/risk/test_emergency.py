@@ -123,6 +123,17 @@ def test_a_critical_service_that_does_not_answer_for_long_halts_everything() -> 
     assert (trip.verb, trip.scope, trip.kind) == ("halt", "all", "health") and "execution" in trip.reason
 
 
+def test_a_critical_service_that_was_never_heard_gets_time_to_come_up() -> None:
+    emergency = Emergency(max_silent_ns=30 * S, first_answer_ns=180 * S)
+    assert emergency.on_health("account", False, 0) == []
+    assert emergency.on_health("account", False, 180 * S) == [], "a slow first start is no emergency"
+    (trip,) = emergency.on_health("account", False, 181 * S)
+    assert (trip.scope, trip.kind) == ("all", "health")
+    assert emergency.on_health("account", True, 182 * S) == []
+    emergency.on_health("account", False, 200 * S)
+    assert emergency.on_health("account", False, 231 * S), "once heard, its silence counts"
+
+
 def test_an_account_that_falls_silent_is_halted_unless_we_were_deaf_ourselves() -> None:
     emergency = Emergency(max_silent_ns=30 * S)
     assert emergency.on_time(10**15) == []  # never heard: not ours to judge
