@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,10 +35,33 @@ def test_ticks_become_orders_become_fills_and_a_second_run_picks_the_state_up(up
     assert sum(first["orders"].values()) > 0
     assert first["fills"] > 0
     assert first["latency_us"]["tick_to_order"]["n"] > 0
-    assert set(first["cpu_s"]) == {*SERVERS, *SERVICES}
+    assert_complete(first)
     second = up("--for", "10s").summary()
     assert_sound(second)
     assert sum(second["orders"].values()) > 0
+
+
+def assert_complete(summary: dict[str, Any]) -> None:
+    """Every figure that was promised is there and can be true, in a run of which nothing was killed."""
+    assert summary["events_per_s"] > 0
+    assert summary["differences"] == []
+    assert summary["restarts"] == {}
+    for key in ("cpu_s", "rss_mb"):
+        assert set(summary[key]) == {*SERVERS, *SERVICES}
+        assert all(figure > 0 for figure in summary[key].values()), summary[key]
+    latency = summary["latency_us"]
+    assert latency.keys() == {"feed", "strategy", "transport", "validation", "tick_to_order"}
+    for stage, took in latency.items():
+        assert took["n"] > 0 and 0 < took["p50"] <= took["p95"] <= took["p99"] <= took["max"], (stage, took)
+    orders = summary["orders"]
+    assert set(orders) <= {"FILLED", "CANCELED", "REJECTED", "EXPIRED"}
+    # Of every order that reached the venue, and not of a sample: what was filled or cancelled was there for certain.
+    assert orders.get("FILLED", 0) + orders.get("CANCELED", 0) <= latency["tick_to_order"]["n"] <= sum(orders.values())
+    assert {part["n"] for part in summary["order_path_us"].values()} == {latency["tick_to_order"]["n"]}
+    money = {
+        name: Decimal(summary["pnl"][name]) for name in ("realized", "unrealized", "commission", "funding", "total")
+    }
+    assert money["total"] == money["realized"] + money["unrealized"] - money["commission"] + money["funding"]
 
 
 def test_ctrl_c_drains(up: Start) -> None:

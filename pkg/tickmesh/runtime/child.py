@@ -123,6 +123,13 @@ class Child:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
 
+    def restart(self) -> None:
+        """Ask it to end; as it is kept alive, it starts again."""
+        process = self._process
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(self._stop_signal)
+
     def sample(self) -> None:
         """Read CPU time and memory of the process with its children (Postgres forks)."""
         pid = self.pid

@@ -23,9 +23,11 @@ from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.observe import logs
 from tickmesh.runtime import servers, waiting
 from tickmesh.runtime.child import Child
-from tickmesh.runtime.line import StatusLine
+from tickmesh.runtime.closing import closing
+from tickmesh.runtime.line import StatusLine, halt_news, next_beat
 from tickmesh.runtime.poll import StatsPoller
 from tickmesh.runtime.report import collect_summary
+from tickmesh.runtime.room import Room, demand_room
 from tickmesh.runtime.table import FUSED, SERVICES, ServiceRow, hot_services, rows
 from tickmesh.settings import Settings, load
 from tickmesh.settings.load import variable
@@ -51,6 +53,7 @@ def up(arguments: argparse.Namespace) -> int:
         ) from None
     with lock:
         _take(lock, data_dir)
+        demand_room(data_dir)
         supervisor = Supervisor(settings, overrides, data_dir)
         return asyncio.run(supervisor.run(for_s=arguments.for_s, as_json=arguments.json))
 
@@ -175,9 +178,13 @@ class Supervisor:
         if failure:
             with contextlib.suppress(OSError):
                 print(f"tickmesh: {failure}", file=sys.stderr)
+        else:
+            for sentence in closing(summary):
+                self._say(sentence)
         if as_json:
             self._say(json.dumps(summary))
-        return code or 1 if failure or summary.get("lost") or summary.get("duplicated") else 0
+        amiss = "error" in summary or summary.get("lost") or summary.get("duplicated")
+        return code or 1 if amiss else 0
 
     def _on_signal(self) -> None:
         self._signals += 1
@@ -286,9 +293,10 @@ class Supervisor:
         end = loop.time() + for_s if for_s is not None else None
         finished_at: float | None = None
         line = StatusLine(self.poller)
+        room, told = Room(self.data_dir, self.children["nats"].log_path), set[tuple[str, str]]()
         tick = loop.time()
         while not self._stop.is_set():
-            tick += 1.0
+            tick = next_beat(tick, loop.time())
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.05, min(tick, end or tick) - loop.time())):
                     await self._stop.wait()
@@ -301,8 +309,13 @@ class Supervisor:
             if self._gauge("replay_held"):
                 await self.poller.post(self.poller.url("simvenue") + "/replay/go")
             _, live = await asyncio.gather(self.poller.poll(), self.poller.get(self.gateway_url + "/api/v1/live"))
+            disk = room.look()
+            for sentence in [disk.sentence] * bool(disk.sentence) + halt_news((live or {}).get("halts", []), told):
+                self._say(sentence)
+            if disk.restart_nats:
+                self.children["nats"].restart()
             down = [c.name for c in self.children.values() if c.pid is None]
-            self._say(line.text(live, down))
+            self._say(line.text(live, down, disk.trouble))
             if self.settings.simvenue.replay and self._gauge("replay_finished"):
                 finished_at = finished_at or loop.time()
                 if loop.time() - finished_at >= _REPLAY_SETTLE_S:
