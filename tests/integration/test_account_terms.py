@@ -13,8 +13,6 @@ from order_rig import SYMBOL, OrderRig, order_rig
 
 from tickmesh.domain.enums import OrderState, PositionSide
 from tickmesh.domain.messages import Alert, decode
-from tickmesh.observe.clock import SystemClock
-from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 
 S = OrderState
 
@@ -31,36 +29,29 @@ async def until_terms(rig: OrderRig, **wanted: str) -> None:
 
 
 async def test_what_somebody_sets_at_the_venue_is_used_and_told(tmp_path: Path) -> None:
-    async with order_rig(tmp_path, execution__reconcile_s=0.5) as rig:
+    async with order_rig(tmp_path, execution__reconcile_s=0.5) as rig, rig.by_hand() as rest:
         alerts: list[Alert] = []
         await rig.bus.subscribe("alert.>", lambda _, payload: alerts.append(decode(Alert, payload)))
-        v = rig.settings.venue
-        rest = BinanceUsdmRest(
-            v.rest_url, v.api_key.get_secret_value(), v.api_secret.get_secret_value(), 5000, SystemClock()
-        )
 
         async def post(path: bytes, **parameters: Any) -> None:
             await rest._call(b"POST", b"/fapi/v1/" + path, parameters, msgspec.Raw)
 
-        try:
-            await until_terms(rig, position_mode="one-way")
-            await post(b"leverage", symbol=SYMBOL, leverage=25)
-            await until_terms(rig, BTCUSDT="leverage 25, crossed margin")
-            refused = await rig.until(rig.send(rig.intent()), S.REJECTED)
-            assert "set to leverage 25" in refused.reason
-            await post(b"marginType", symbol=SYMBOL, marginType="ISOLATED")
-            await post(b"leverage", symbol=SYMBOL, leverage=7)
-            await until_terms(rig, BTCUSDT="leverage 7, isolated margin")
-            await post(b"positionSide/dual", dualSidePosition="true")
-            await until_terms(rig, position_mode="hedge")
-            assert "position side" in (await rig.until(rig.send(rig.intent()), S.REJECTED)).reason
-            sided = rig.intent(position_side=PositionSide.LONG, behind_ticks=300)
-            await rig.until(rig.send(sided), S.SUBMITTED)
-            told = " ".join(a.text for a in alerts if a.kind == "account-terms")
-            for what in ("leverage 25, crossed", "leverage 7, isolated", "one-way and is hedge"):
-                assert what in told, told
-            await rig.kill("execution", signal.SIGKILL)
-            await rig.ready("execution")
-            await until_terms(rig, BTCUSDT="leverage 7, isolated margin", position_mode="hedge")
-        finally:
-            await rest.close()
+        await until_terms(rig, position_mode="one-way")
+        await post(b"leverage", symbol=SYMBOL, leverage=25)
+        await until_terms(rig, BTCUSDT="leverage 25, crossed margin")
+        refused = await rig.until(rig.send(rig.intent()), S.REJECTED)
+        assert "set to leverage 25" in refused.reason
+        await post(b"marginType", symbol=SYMBOL, marginType="ISOLATED")
+        await post(b"leverage", symbol=SYMBOL, leverage=7)
+        await until_terms(rig, BTCUSDT="leverage 7, isolated margin")
+        await post(b"positionSide/dual", dualSidePosition="true")
+        await until_terms(rig, position_mode="hedge")
+        assert "position side" in (await rig.until(rig.send(rig.intent()), S.REJECTED)).reason
+        sided = rig.intent(position_side=PositionSide.LONG, behind_ticks=300)
+        await rig.until(rig.send(sided), S.SUBMITTED)
+        told = " ".join(a.text for a in alerts if a.kind == "account-terms")
+        for what in ("leverage 25, crossed", "leverage 7, isolated", "one-way and is hedge"):
+            assert what in told, told
+        await rig.kill("execution", signal.SIGKILL)
+        await rig.ready("execution")
+        await until_terms(rig, BTCUSDT="leverage 7, isolated margin", position_mode="hedge")

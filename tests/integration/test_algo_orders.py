@@ -13,7 +13,6 @@ import pytest
 from order_rig import ACCOUNT, SYMBOL, OrderRig, order_rig
 
 from tickmesh.domain.enums import OrderState, OrderType
-from tickmesh.observe.clock import SystemClock
 from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 
 S = OrderState
@@ -27,12 +26,8 @@ async def rig(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[O
 
 @pytest.fixture
 async def venue(rig: OrderRig) -> AsyncIterator[BinanceUsdmRest]:
-    v = rig.settings.venue
-    rest = BinanceUsdmRest(
-        v.rest_url, v.api_key.get_secret_value(), v.api_secret.get_secret_value(), 5000, SystemClock()
-    )
-    yield rest
-    await rest.close()
+    async with rig.by_hand() as rest:
+        yield rest
 
 
 async def stop_by_hand(rig: OrderRig, venue: BinanceUsdmRest, name: str) -> int:

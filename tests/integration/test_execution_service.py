@@ -16,9 +16,7 @@ from order_rig import ACCOUNT, SYMBOL, OrderRig, order_rig
 
 from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import OrderState, Side, TimeInForce, Urgency
-from tickmesh.observe.clock import SystemClock
 from tickmesh.services.strategy_checkpoint import Checkpoint
-from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 
 S = OrderState
 SENT = (S.SUBMITTED, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED)
@@ -311,13 +309,9 @@ async def test_an_order_of_ours_whose_strategy_a_crash_hides_obeys_any_cancel_an
     rig: OrderRig,
 ) -> None:
     """What a process that was killed had sent and not journaled: its intent comes again half a minute later."""
-    venue = rig.settings.venue
-    rest = BinanceUsdmRest(
-        venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(), 5000, SystemClock()
-    )
     order = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.003",
              "price": Decimal(rig.books[SYMBOL].bids[0][0] - 3000) / 10}  # fmt: skip
-    try:
+    async with rig.by_hand() as rest:
         hidden = [client_order_id("rig", f"nobody-knows-{number}") for number in range(2)]
         await rest.place({**order, "newClientOrderId": hidden[0]})
         adopted = await rig.until(hidden[0], S.SUBMITTED)
@@ -333,16 +327,10 @@ async def test_an_order_of_ours_whose_strategy_a_crash_hides_obeys_any_cancel_an
         assert rig.state("by-hand") is S.SUBMITTED, "somebody else's order is nobody's of ours"
         rig.control("halt", f"account.{ACCOUNT}")
         await rig.until("by-hand", S.CANCELED)
-    finally:
-        await rest.close()
 
 
 async def test_what_somebody_else_does_on_the_account_is_adopted_and_left_alone_by_a_drain(rig: OrderRig) -> None:
-    venue = rig.settings.venue
-    rest = BinanceUsdmRest(
-        venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(), 5000, SystemClock()
-    )
-    try:
+    async with rig.by_hand() as rest:
         bid = rig.books[SYMBOL].bids[0][0]
         quiet = {"symbol": SYMBOL, "side": "BUY", "type": "LIMIT", "timeInForce": "GTC", "quantity": "0.003"}
         price = Decimal(bid - 3000) / 10
@@ -365,8 +353,6 @@ async def test_what_somebody_else_does_on_the_account_is_adopted_and_left_alone_
         ours, record = await rig.settle()
         assert sum(f.side * f.qty_lots for f in ours.fills.values()) == -4
         assert len(ours.fills) == len(record["fills"])
-    finally:
-        await rest.close()
 
 
 async def test_a_start_from_a_checkpoint_reads_the_end_of_the_journal_only_and_doubles_nothing(tmp_path: Path) -> None:

@@ -23,10 +23,12 @@ from tickmesh.domain import subjects
 from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import IntentAction, OrderState, Side, Urgency
 from tickmesh.domain.messages import BookUpdate, Control, FillEvent, OrderEvent, OrderIntent, decode, encode
+from tickmesh.observe.clock import SystemClock
 from tickmesh.runtime.child import Child
 from tickmesh.runtime.servers import ServerSpec, free_ports, local_servers
 from tickmesh.runtime.summary import OurRecord, compare
 from tickmesh.settings import Settings, load
+from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 
 ROOT = Path(__file__).resolve().parents[2]
 ACCOUNT, VENUE, SYMBOL = "main", "binance", "BTCUSDT"
@@ -183,6 +185,18 @@ class OrderRig:
         book = decode(BookUpdate, payload)
         if book.bids and book.asks:
             self.books[book.symbol] = book
+
+    @contextlib.asynccontextmanager
+    async def by_hand(self) -> AsyncIterator[BinanceUsdmRest]:
+        """The venue as somebody else with the account's keys uses it, past our services."""
+        venue = self.settings.venue
+        rest = BinanceUsdmRest(
+            venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(), 5000, SystemClock()
+        )
+        try:
+            yield rest
+        finally:
+            await rest.close()
 
     # A strategy's pen.
 

@@ -68,6 +68,10 @@ class Operator:
         me: str,
     ) -> None:
         self.known = Known()
+        self._tables = {
+            "Strategy": self.known.strategies, "CircuitBreaker": self.known.breakers,
+            "TradingAccount": self.known.accounts, "Deployment": self.known.deployments,
+        }  # fmt: skip
         self.election = Election(cluster, clock, settings.lease_name, me, ttl_ms=settings.lease_ttl_ms)
         self._settled = asyncio.Event()
 
@@ -152,22 +156,15 @@ class Operator:
         while waiting:
             await asyncio.sleep(_SETTLE_LOOK_S)
             looks += 1
-            waiting = {(kind, name) for kind, name in waiting if name not in self._table(kind)}
+            waiting = {(kind, name) for kind, name in waiting if name not in self._tables[kind]}
             if waiting and looks % _SETTLE_LIST_EVERY == 0:
                 waiting &= await self._unknown()  # what is gone meanwhile comes no more
         self._settled.set()
 
-    def _table(self, kind: str) -> dict[str, Manifest]:
-        tables = {
-            "Strategy": self.known.strategies, "CircuitBreaker": self.known.breakers,
-            "TradingAccount": self.known.accounts, "Deployment": self.known.deployments,
-        }  # fmt: skip
-        return tables[kind]
-
     async def _unknown(self) -> set[tuple[str, str]]:
         """What is there and was brought by no watch yet; waits until the API server answers."""
         found: set[tuple[str, str]] = set()
-        for kind in ("Strategy", "CircuitBreaker", "TradingAccount", "Deployment"):
+        for kind in self._tables:
             while True:
                 try:
                     found |= {(kind, name) for name in await self._cluster.names(kind)}
@@ -177,7 +174,7 @@ class Operator:
                         break  # a definition that is not there has no resources
                     log.warning("%s cannot be listed: %s; trying again", kind, error)
                     await asyncio.sleep(_RETRY_S)
-        return {(kind, name) for kind, name in found if name not in self._table(kind)}
+        return {(kind, name) for kind, name in found if name not in self._tables[kind]}
 
     async def _lead(self) -> None:
         """Look at everything once whenever leadership comes."""
@@ -209,7 +206,7 @@ class Operator:
             for kind in ("Strategy", "CircuitBreaker", "TradingAccount"):
                 try:
                     names = await self._cluster.names(kind)
-                    missing |= {(kind, name) for name in names if name not in self._table(kind)}
+                    missing |= {(kind, name) for name in names if name not in self._tables[kind]}
                 except ClusterError as error:
                     log.debug("%s cannot be listed: %s", kind, error)
             for kind, name in missing & missed:
