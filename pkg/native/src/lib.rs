@@ -11,6 +11,7 @@ mod histogram;
 mod levels;
 mod market;
 mod matching;
+mod open_orders;
 mod pack;
 mod pretrade;
 mod queue_model;
@@ -26,7 +27,7 @@ mod twin;
 use pyo3::prelude::*;
 
 /// Raised with every change that the Python side must know of; see `tickmesh.hotpath.INTERFACE`.
-const INTERFACE: u32 = 10;
+const INTERFACE: u32 = 12;
 
 #[pymodule]
 fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -38,6 +39,9 @@ fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<queue_model::QueueModel>()?;
     module.add_class::<histogram::Histogram>()?;
     module.add_class::<token_bucket::TokenBucket>()?;
+    module.add_class::<open_orders::OpenOrder>()?;
+    module.add_class::<open_orders::OpenOrders>()?;
+    module.add_class::<open_orders::RecentIds>()?;
     module.add_class::<pretrade::PreTradeKernel>()?;
     module.add_class::<risk_state::Leg>()?;
     module.add_class::<risk_state::RateWindow>()?;

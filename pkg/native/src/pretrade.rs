@@ -2,9 +2,12 @@
 //!
 //! It says yes or which check failed; everything that does not fit 64 or 128 bits is no yes.
 
+use crate::open_orders::OpenOrder;
 use crate::risk_state::{AccountRisk, RateWindow, SymbolRisk};
+use crate::twin;
 use pyo3::exceptions::PyOverflowError;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 const LIMIT: i64 = 0;
 const MARKET: i64 = 1;
@@ -27,6 +30,10 @@ const POSITION: i64 = -11;
 const ACCOUNT: i64 = -12;
 const SELF_TRADE: i64 = -13;
 const MESSAGE_RATE: i64 = -14;
+const NOT_PLAIN: i64 = -15;
+const IDENTICAL: i64 = -16;
+const RESERVED: i64 = 0;
+const RESERVED_LAST: i64 = 1;
 
 const FUTURE_NS: i64 = 1_000_000_000;
 const SECOND_NS: i128 = 1_000_000_000;
@@ -48,13 +55,13 @@ pub struct PreTradeKernel {
     max_order_tl: i128,
     max_position_tl: i128,
     max_open_orders: i64,
+    max_identical_open: i64,
     collar_bps: i64,
     mark_collar_bps: i64,
     passive_collar_bps: i64,
     max_book_age_ns: i64,
     max_mark_age_ns: i64,
     require_mark: bool,
-    hedge_mode: bool,
     unit_atto: i128,
     max_exposure_atto: i128,
     max_leverage: i64,
@@ -195,12 +202,35 @@ impl PreTradeKernel {
     }
 }
 
+/// Whether anything is halted, stopped or throttled that this strategy's order would need.
+fn stopped(
+    symbol: &SymbolRisk,
+    account: &AccountRisk,
+    strategy: &Bound<'_, PyString>,
+    active: &Py<PyAny>,
+) -> PyResult<bool> {
+    let py = strategy.py();
+    if !account.open_breakers.bind(py).is_empty()
+        || !account.overall.is(active)
+        || !account.account_state.is(active)
+        || !symbol.state.is(active)
+    {
+        return Ok(true);
+    }
+    let throttled = account.throttled.bind(py);
+    if !throttled.is_empty() && throttled.contains(strategy)? {
+        return Ok(true);
+    }
+    let states = account.strategy_state.bind(py);
+    Ok(!states.is_empty() && states.get_item(strategy)?.is_some_and(|state| !state.is(active)))
+}
+
 #[pymethods]
 impl PreTradeKernel {
     #[new]
     #[pyo3(signature = (*, min_ticks, max_ticks, min_lots, max_lots, market_min_lots, market_max_lots, own_max_lots,
-        max_position_lots, min_notional_tl, max_order_tl, max_position_tl, max_open_orders, collar_bps,
-        mark_collar_bps, passive_collar_bps, max_book_age_ns, max_mark_age_ns, require_mark, hedge_mode, unit_atto,
+        max_position_lots, min_notional_tl, max_order_tl, max_position_tl, max_open_orders, max_identical_open, collar_bps,
+        mark_collar_bps, passive_collar_bps, max_book_age_ns, max_mark_age_ns, require_mark, unit_atto,
         max_exposure_atto, max_leverage, margin_numerator, margin_denominator))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -216,13 +246,13 @@ impl PreTradeKernel {
         max_order_tl: i128,
         max_position_tl: i128,
         max_open_orders: i64,
+        max_identical_open: i64,
         collar_bps: i64,
         mark_collar_bps: i64,
         passive_collar_bps: i64,
         max_book_age_ns: i64,
         max_mark_age_ns: i64,
         require_mark: bool,
-        hedge_mode: bool,
         unit_atto: i128,
         max_exposure_atto: i128,
         max_leverage: i64,
@@ -239,6 +269,7 @@ impl PreTradeKernel {
             own_max_lots,
             max_position_lots,
             max_open_orders,
+            max_identical_open,
             collar_bps,
             mark_collar_bps,
             passive_collar_bps,
@@ -268,13 +299,13 @@ impl PreTradeKernel {
             max_order_tl,
             max_position_tl,
             max_open_orders,
+            max_identical_open,
             collar_bps,
             mark_collar_bps,
             passive_collar_bps,
             max_book_age_ns,
             max_mark_age_ns,
             require_mark,
-            hedge_mode,
             unit_atto,
             max_exposure_atto,
             max_leverage,
@@ -285,24 +316,46 @@ impl PreTradeKernel {
     #[allow(clippy::too_many_arguments)]
     fn reserve(
         &self,
-        py: Python<'_>,
-        mut symbol: PyRefMut<'_, SymbolRisk>,
+        symbol: &Bound<'_, SymbolRisk>,
         mut account: PyRefMut<'_, AccountRisk>,
         mut throttle: PyRefMut<'_, RateWindow>,
-        kind: i64,
-        buying: bool,
+        client_order_id: &Bound<'_, PyString>,
+        intent_id: &Bound<'_, PyString>,
+        strategy: &Bound<'_, PyString>,
+        order_type: &Bound<'_, PyAny>,
+        side: i64,
         price: i64,
         stop: i64,
         lots: i64,
-        post_only: bool,
+        time_in_force: &Bound<'_, PyAny>,
         reduce_only: bool,
-        leg: i64,
+        position_side: &Bound<'_, PyAny>,
         age_ns: i64,
         ttl_ns: i64,
         now_mono_ns: i64,
-        unknown: bool,
-        resting: i64,
-    ) -> i64 {
+    ) -> PyResult<i64> {
+        let py = symbol.py();
+        let known = twin::orders(py)?;
+        let (holder, mut symbol) = (symbol, symbol.borrow_mut());
+        let name = strategy.to_str()?;
+        if name.is_empty() || intent_id.is_empty()? || stopped(&symbol, &account, strategy, &known.active)? {
+            return Ok(NOT_PLAIN);
+        }
+        let mut seen = account.seen.bind(py).clone().borrow_mut();
+        let reservations = account.reservations.bind(py).clone();
+        if seen.__contains__(intent_id)? || reservations.contains(client_order_id)? {
+            return Ok(NOT_PLAIN);
+        }
+        let (Some(kind), Some(leg)) =
+            (twin::number(&known.kinds, order_type), twin::number(&known.legs, position_side))
+        else {
+            return Ok(NOT_PLAIN);
+        };
+        let (buying, price_ticks) = (side > 0, if price != 0 { price } else { stop });
+        let mut orders = symbol.orders.bind(py).clone().borrow_mut();
+        if orders.alike(name, side, price_ticks, lots) as i64 >= self.max_identical_open {
+            return Ok(IDENTICAL);
+        }
         let mut second = account.messages_second.bind(py).clone().borrow_mut();
         let mut minute = account.messages_minute.bind(py).clone().borrow_mut();
         let held = match leg {
@@ -314,7 +367,7 @@ impl PreTradeKernel {
         let (Ok(open_buy_tl), Ok(open_sell_tl)) =
             (i64::try_from(held.open_buy_tick_lots), i64::try_from(held.open_sell_tick_lots))
         else {
-            return UNSURE;
+            return Ok(UNSURE);
         };
         let worth = self.check(
             kind,
@@ -322,9 +375,10 @@ impl PreTradeKernel {
             price,
             stop,
             lots,
-            post_only,
+            time_in_force.is(&known.post_only),
             reduce_only,
             leg,
+            account.hedge_mode,
             false,
             age_ns,
             ttl_ns,
@@ -340,13 +394,13 @@ impl PreTradeKernel {
             symbol.ref_ticks,
             symbol.leverage,
             symbol.open_orders,
-            unknown,
+            !symbol.unknown.bind(py).is_empty(),
             held.position_lots,
             held.open_buy_lots,
             held.open_sell_lots,
             open_buy_tl,
             open_sell_tl,
-            resting,
+            orders.nearest(-side),
             account.exposure_atto,
             account.margin_atto,
             account.equity_atto.unwrap_or(0),
@@ -355,16 +409,31 @@ impl PreTradeKernel {
             second.oldest_mono_ns(),
             minute.oldest_mono_ns(),
         );
-        if worth >= 0 {
-            held.open(if buying { 1 } else { -1 }, lots, worth);
-            drop(held);
-            symbol.open_orders += 1;
-            account.refresh(py, &mut symbol);
-            second.note(now_mono_ns);
-            minute.note(now_mono_ns);
-            throttle.note(now_mono_ns);
+        if worth < 0 {
+            return Ok(worth);
         }
-        worth
+        held.open(side, lots, worth);
+        drop(held);
+        symbol.open_orders += 1;
+        let resting_ticks = if stop != 0 { 0 } else { price };
+        let order = OpenOrder {
+            strategy: name.to_owned(),
+            side,
+            leg,
+            price_ticks,
+            lots,
+            left_lots: lots,
+            worth_ticks: worth,
+            resting_ticks,
+        };
+        reservations.set_item(client_order_id, holder)?;
+        seen.add(intent_id)?;
+        orders.hold(client_order_id.to_str()?, order);
+        account.refresh(py, &mut symbol);
+        second.note(now_mono_ns);
+        minute.note(now_mono_ns);
+        throttle.note(now_mono_ns);
+        Ok(if throttle.full(now_mono_ns) { RESERVED_LAST } else { RESERVED })
     }
 
     #[allow(clippy::too_many_arguments)]
@@ -378,6 +447,7 @@ impl PreTradeKernel {
         post_only: bool,
         reduce_only: bool,
         leg: i64,
+        hedge: bool,
         reducing: bool,
         age_ns: i64,
         ttl_ns: i64,
@@ -422,7 +492,7 @@ impl PreTradeKernel {
             return REDUCING;
         }
         let fields = order.priced() == (price > 0) && order.conditional() == (stop > 0);
-        if (leg == BOTH) == self.hedge_mode || !fields || (post_only && kind == MARKET) {
+        if (leg == BOTH) == hedge || !fields || (post_only && kind == MARKET) {
             return FORM;
         }
         let age = |then_ns: i64| wide(now_mono_ns) - wide(then_ns);

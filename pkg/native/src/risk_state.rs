@@ -2,11 +2,14 @@
 //!
 //! Sums that could leave 128 bits stay at their bound, which no limit lets pass.
 
+use crate::open_orders::{OpenOrders, RecentIds};
+use crate::twin;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PySet, PyTuple};
 use std::collections::VecDeque;
 
 const MOST_ATTO: i128 = 1 << 110;
+const SEEN_INTENTS: usize = 200_000;
 const NEVER_NS: i64 = -(1 << 62);
 
 fn wide(number: i64) -> i128 {
@@ -67,7 +70,7 @@ impl RateWindow {
         RateWindow { size, window_ns, times: VecDeque::new() }
     }
 
-    fn full(&self, now_mono_ns: i64) -> bool {
+    pub fn full(&self, now_mono_ns: i64) -> bool {
         wide(now_mono_ns) - wide(self.oldest_mono_ns()) < wide(self.window_ns)
     }
 
@@ -105,9 +108,12 @@ pub struct SymbolRisk {
     pub both: Py<Leg>,
     pub long: Py<Leg>,
     pub short: Py<Leg>,
+    pub orders: Py<OpenOrders>,
     pub open_orders: i64,
     pub exposure_atto: i128,
     pub margin_atto: i128,
+    pub state: Py<PyAny>,
+    pub unknown: Py<PySet>,
 }
 
 #[pymethods]
@@ -130,9 +136,12 @@ impl SymbolRisk {
             both: Py::new(py, Leg::default())?,
             long: Py::new(py, Leg::default())?,
             short: Py::new(py, Leg::default())?,
+            orders: Py::new(py, OpenOrders::default())?,
             open_orders: 0,
             exposure_atto: 0,
             margin_atto: 0,
+            state: twin::orders(py)?.active.clone_ref(py),
+            unknown: PySet::empty(py)?.unbind(),
         })
     }
 }
@@ -146,6 +155,13 @@ pub struct AccountRisk {
     pub margin_atto: i128,
     pub messages_second: Py<RateWindow>,
     pub messages_minute: Py<RateWindow>,
+    pub overall: Py<PyAny>,
+    pub account_state: Py<PyAny>,
+    pub strategy_state: Py<PyDict>,
+    pub open_breakers: Py<PySet>,
+    pub throttled: Py<PySet>,
+    pub reservations: Py<PyDict>,
+    pub seen: Py<RecentIds>,
 }
 
 #[pymethods]
@@ -161,6 +177,13 @@ impl AccountRisk {
             margin_atto: 0,
             messages_second: Py::new(py, RateWindow::new(1, 1_000_000_000))?,
             messages_minute: Py::new(py, RateWindow::new(1, 60_000_000_000))?,
+            overall: twin::orders(py)?.active.clone_ref(py),
+            account_state: twin::orders(py)?.active.clone_ref(py),
+            strategy_state: PyDict::new(py).unbind(),
+            open_breakers: PySet::empty(py)?.unbind(),
+            throttled: PySet::empty(py)?.unbind(),
+            reservations: PyDict::new(py).unbind(),
+            seen: Py::new(py, RecentIds::new(py, SEEN_INTENTS)?)?,
         })
     }
 

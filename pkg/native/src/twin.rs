@@ -32,3 +32,40 @@ pub fn side(py: Python<'_>, sign: i64) -> PyResult<Py<PyAny>> {
     })?;
     Ok(members[usize::from(sign < 0)].clone_ref(py))
 }
+
+/// The members of `tickmesh.domain.enums` that an order is judged by; they are compared by identity.
+pub struct Orders {
+    pub active: Py<PyAny>,
+    pub post_only: Py<PyAny>,
+    /// With the kernel's number of each kind and leg.
+    pub kinds: [(Py<PyAny>, i64); 6],
+    pub legs: [(Py<PyAny>, i64); 3],
+}
+
+pub fn orders(py: Python<'_>) -> PyResult<&Orders> {
+    static MEMBERS: PyOnceLock<Orders> = PyOnceLock::new();
+    MEMBERS.get_or_try_init(py, || {
+        let member =
+            |kind: &str, name: &str| attribute(py, "tickmesh.domain.enums", kind)?.getattr(name).map(Bound::unbind);
+        let kind = |name, number| Ok::<_, PyErr>((member("OrderType", name)?, number));
+        let leg = |name, number| Ok::<_, PyErr>((member("PositionSide", name)?, number));
+        Ok(Orders {
+            active: member("RiskState", "ACTIVE")?,
+            post_only: member("TimeInForce", "GTX")?,
+            kinds: [
+                kind("LIMIT", 0)?,
+                kind("MARKET", 1)?,
+                kind("STOP", 2)?,
+                kind("TAKE_PROFIT", 2)?,
+                kind("STOP_MARKET", 3)?,
+                kind("TAKE_PROFIT_MARKET", 3)?,
+            ],
+            legs: [leg("BOTH", 0)?, leg("LONG", 1)?, leg("SHORT", 2)?],
+        })
+    })
+}
+
+/// The number of `member` among `known`.
+pub fn number(known: &[(Py<PyAny>, i64)], member: &Bound<'_, PyAny>) -> Option<i64> {
+    known.iter().find(|(each, _)| each.is(member)).map(|&(_, number)| number)
+}

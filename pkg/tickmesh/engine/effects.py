@@ -39,10 +39,10 @@ class ViewEffects:
 
     def _is_reserved(self, order: OrderMachine) -> bool:
         """Whether the view counts it as it is: not when it is new to us, nor when somebody amended it."""
-        kept = self._view.reservations.get(order.client_order_id)
+        kept = self._view.reserved(order.client_order_id)
         return (
             kept is not None
-            and kept.lots == order.qty_lots - order.filled_lots
+            and kept.left_lots == order.qty_lots - order.filled_lots
             and (not kept.resting_ticks or kept.resting_ticks == order.price_ticks)
         )
 

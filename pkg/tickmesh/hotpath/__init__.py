@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-INTERFACE = 10
+INTERFACE = 12
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 
@@ -61,6 +61,7 @@ if TYPE_CHECKING or native is None:
     from tickmesh.hotpath.pure.histogram import Histogram
     from tickmesh.hotpath.pure.market import APPLIED, BUFFERED, GAP, OLD, OTHER, TOP, TOP_OLD, TRADE, Market
     from tickmesh.hotpath.pure.matching import MatchingBook
+    from tickmesh.hotpath.pure.open_orders import OpenOrder, OpenOrders, RecentIds
     from tickmesh.hotpath.pure.pretrade import PreTradeKernel
     from tickmesh.hotpath.pure.queue_model import QueueModel
     from tickmesh.hotpath.pure.replica import BookReplica
@@ -86,9 +87,12 @@ else:
         Leg,
         Market,
         MatchingBook,
+        OpenOrder,
+        OpenOrders,
         PreTradeKernel,
         QueueModel,
         RateWindow,
+        RecentIds,
         RingReader,
         RingWriter,
         SymbolRisk,
@@ -115,9 +119,12 @@ __all__ = [
     "Leg",
     "Market",
     "MatchingBook",
+    "OpenOrder",
+    "OpenOrders",
     "PreTradeKernel",
     "QueueModel",
     "RateWindow",
+    "RecentIds",
     "RingReader",
     "RingWriter",
     "SymbolRisk",

@@ -16,7 +16,7 @@ from tickmesh.domain.subjects import token
 from tickmesh.hotpath import Leg
 from tickmesh.risk.compiled import CompiledLimits
 from tickmesh.risk.limits import Limits
-from tickmesh.risk.view import RiskView, SymbolView
+from tickmesh.risk.view import RiskView, SymbolView, bounded
 
 FUTURE_TOLERANCE_NS = 1_000_000_000
 """How far ahead of our wall clock an intent may claim to be published; one machine or a disciplined clock."""
@@ -42,7 +42,6 @@ class Candidate:
     conditional: bool
     worth_ticks: int
     shrinks: bool
-    identity: tuple[str, str, int, int, int]
 
 
 Check = Callable[[Candidate], Refusal | None]
@@ -68,7 +67,6 @@ def make_candidate(
     return Candidate(
         intent, client_order_id, symbol, leg, bounds, view, limits, now_ns, now_mono_ns, buying, kind in _PRICED,
         conditional, _worth_ticks(intent, symbol, limits, buying), shrinks,
-        (intent.strategy, intent.symbol, intent.side.value, intent.price_ticks or intent.stop_price_ticks, lots),
     )  # fmt: skip
 
 
@@ -96,10 +94,12 @@ def freshness(c: Candidate) -> Refusal | None:
 
 def duplicate(c: Candidate) -> Refusal | None:
     """The same intent id is the same order; the same order too often at once is a runaway strategy (15c3-5)."""
-    if c.view.seen(c.intent.intent_id) or c.client_order_id in c.view.reservations:
+    if c.intent.intent_id in c.view.seen or c.client_order_id in c.view.reservations:
         return Refusal("duplicate", f"intent {c.intent.intent_id} was seen already")
-    if c.view.identical.get(c.identity, 0) >= c.limits.max_identical_open:
-        return Refusal("identical", f"{c.limits.max_identical_open} identical orders of {c.intent.strategy} are open")
+    intent = c.intent
+    price, lots = bounded(intent.price_ticks or intent.stop_price_ticks), bounded(intent.qty_lots)
+    if c.symbol.orders.alike(intent.strategy, intent.side, price, lots) >= c.limits.max_identical_open:
+        return Refusal("identical", f"{c.limits.max_identical_open} identical orders of {intent.strategy} are open")
     return None
 
 
@@ -285,13 +285,13 @@ def self_trade(c: Candidate) -> Refusal | None:
     """No order crosses one of our own that rests in the book."""
     if c.conditional:
         return None
-    resting = c.symbol.resting[c.intent.side.opposite]
+    resting = c.symbol.orders.nearest(c.intent.side.opposite)
     if not resting:
         return None
     if not c.priced:
         return Refusal("self_trade", "a market order could trade with our own resting order")
     price = c.intent.price_ticks
-    if price >= min(resting.values()) if c.buying else price <= max(resting.values()):
+    if price >= resting if c.buying else price <= resting:
         return Refusal("self_trade", "the order would trade with our own resting order")
     return None
 

@@ -3,7 +3,7 @@
 Approving reserves: the order's exposure, its intent id and its message count are in the RiskView before the
 caller sees the answer, so two intents in a row can never pass on the same room. It sends nothing.
 
-Most intents pass, and ``quick`` sees that with the hot path's kernel. Whatever it does not see as a plain yes goes
+Most intents pass, and a ``Lane`` sees that with the hot path's kernel. Whatever it does not see as a plain yes goes
 through the checks one by one: only they refuse, and they are the rule book (decision 0114).
 """
 
@@ -18,11 +18,12 @@ from tickmesh.domain.enums import IntentAction, OrderType
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import OrderIntent
 from tickmesh.hotpath import PreTradeKernel, RateWindow
+from tickmesh.hotpath.pure.pretrade import RESERVED_LAST, UNSURE
 from tickmesh.risk.checks import CHECKS, Check, make_candidate
 from tickmesh.risk.compiled import CompiledLimits, compile_limits
+from tickmesh.risk.lane import Lane, make_lane
 from tickmesh.risk.limits import Limits
-from tickmesh.risk.quick import make_kernel, reserve_if_plain
-from tickmesh.risk.view import Reservation, RiskView, SymbolView
+from tickmesh.risk.view import RiskView
 
 _NS_PER_S = 1_000_000_000
 _PLACE: Final = IntentAction.PLACE
@@ -38,7 +39,7 @@ class PreTrade:
         """``kernel`` is either half's; None leaves everything to ``checks``, as do other ones than ours."""
         self._checks = checks
         self._kind = kernel if checks is CHECKS else None
-        self._kernels: dict[str, PreTradeKernel | None] = {}
+        self._lanes: dict[str, Lane] = {}
         self._fitted: RiskView | None = None
         self.quick = 0
         self._instruments = dict(instruments)
@@ -54,14 +55,13 @@ class PreTrade:
         """Use ``limits`` (validated by ``limits.parse`` or ``limits.check``) from the next intent on."""
         self._limits = limits
         self._bounds = {symbol: compile_limits(i, limits) for symbol, i in self._instruments.items()}
-        self._kernels.clear()
         self._fitted = None
 
     def set_instrument(self, instrument: Instrument) -> None:
         """Take over changed filters or a changed status of a symbol."""
         self._instruments[instrument.symbol] = instrument
         self._bounds[instrument.symbol] = compile_limits(instrument, self._limits)
-        self._kernels.clear()
+        self._fitted = None
 
     def approve(self, intent: OrderIntent, view: RiskView, now_ns: int, now_mono_ns: int) -> ApprovedOrder | Refusal:
         """Judge ``intent``; cancels always pass.
@@ -74,21 +74,40 @@ class PreTrade:
         """
         if intent.action is not _PLACE:
             return ApprovedOrder(intent, intent.target_client_order_id, now_mono_ns)
-        bounds, symbol = self._bounds.get(intent.symbol), view.symbols.get(intent.symbol)
-        if bounds is None or symbol is None:
-            return Refusal("unknown_symbol", f"{intent.symbol} is not a symbol of this account; see venue.symbols")
-        limits = self._limits
         if self._fitted is not view:
             self._fit(view)
-        order_id = client_order_id(intent.strategy, intent.intent_id)
-        throttle = view.strategy_orders.get(intent.strategy) or self._new_throttle()
-        kernel = self._kernels.get(intent.symbol) or self._kernel(intent.symbol, symbol, view)
-        if kernel is not None and reserve_if_plain(
-            kernel, intent, order_id, symbol, bounds, view, limits, now_ns, now_mono_ns, throttle
-        ):
-            self.quick += 1
-            return self._approved(intent, order_id, view, throttle, now_mono_ns)
-        candidate = make_candidate(intent, order_id, symbol, bounds, view, limits, now_ns, now_mono_ns)
+        lane = self._lanes.get(intent.symbol)
+        if lane is None:
+            return Refusal("unknown_symbol", f"{intent.symbol} is not a symbol of this account; see venue.symbols")
+        strategy = intent.strategy
+        order_id = client_order_id(strategy, intent.intent_id)
+        throttle = view.strategy_orders.get(strategy)
+        if throttle is None:
+            throttle = RateWindow(self._limits.throttle_orders, self._limits.throttle_window_s * _NS_PER_S)
+        if lane.reserve is not None and intent.account == view.account and intent.venue == lane.venue:
+            try:
+                answer = lane.reserve(
+                    lane.symbol, view, throttle, order_id, intent.intent_id, strategy, intent.order_type, intent.side,
+                    intent.price_ticks, intent.stop_price_ticks, intent.qty_lots, intent.time_in_force,
+                    intent.reduce_only, intent.position_side, now_ns - intent.publish_ns, intent.ttl_ns, now_mono_ns,
+                )  # fmt: skip
+            except OverflowError:  # a number that the kernel cannot count with
+                answer = UNSURE
+            if answer >= 0:
+                self.quick += 1
+                view.strategy_orders[strategy] = throttle
+                if answer == RESERVED_LAST:
+                    view.throttled.add(strategy)
+                return ApprovedOrder(intent, order_id, now_mono_ns)
+        refusal = self._check(intent, order_id, lane, view, now_ns, now_mono_ns, throttle)
+        return refusal if refusal is not None else ApprovedOrder(intent, order_id, now_mono_ns)
+
+    def _check(
+        self, intent: OrderIntent, order_id: str, lane: Lane, view: RiskView, now_ns: int, now_mono_ns: int,
+        throttle: RateWindow,
+    ) -> Refusal | None:  # fmt: skip
+        """Ask every check, and reserve when none refuses."""
+        candidate = make_candidate(intent, order_id, lane.symbol, lane.bounds, view, self._limits, now_ns, now_mono_ns)
         for check in self._checks:
             refusal = check(candidate)
             if refusal is not None:
@@ -96,29 +115,25 @@ class PreTrade:
         self._reserve(intent, order_id, view, candidate.worth_ticks)
         for window in (view.messages_second, view.messages_minute, throttle):
             window.note(now_mono_ns)
-        return self._approved(intent, order_id, view, throttle, now_mono_ns)
-
-    def _kernel(self, name: str, symbol: SymbolView, view: RiskView) -> PreTradeKernel | None:
-        if self._kind is None or name in self._kernels:
-            return None
-        made = self._kernels[name] = make_kernel(
-            self._bounds[name], self._limits, hedge_mode=view.hedge_mode, unit_atto=symbol.unit_atto, kind=self._kind
-        )
-        return made
+        view.seen.add(intent.intent_id)
+        view.strategy_orders[intent.strategy] = throttle
+        if throttle.full(now_mono_ns):  # the last that it allows; a person must reopen it
+            view.throttled.add(intent.strategy)
+        return None
 
     def _fit(self, view: RiskView) -> None:
-        """Begin with a view, or with new limits: its windows get the limits' bounds."""
+        """Begin with a view, or with new limits or filters: its windows and its symbols' lanes get their bounds."""
         limits, seconds = self._limits, self._limits.throttle_window_s * _NS_PER_S
         view.messages_second = view.messages_second.resized(limits.max_messages_per_s, _NS_PER_S)
         view.messages_minute = view.messages_minute.resized(limits.max_messages_per_min, 60 * _NS_PER_S)
         for strategy, window in view.strategy_orders.items():
             view.strategy_orders[strategy] = window.resized(limits.throttle_orders, seconds)
-        if self._fitted is not None and view.hedge_mode != self._fitted.hedge_mode:
-            self._kernels.clear()
+        self._lanes = {
+            name: make_lane(view.symbols[name], bounds, limits, self._kind)
+            for name, bounds in self._bounds.items()
+            if name in view.symbols
+        }
         self._fitted = view
-
-    def _new_throttle(self) -> RateWindow:
-        return RateWindow(self._limits.throttle_orders, self._limits.throttle_window_s * _NS_PER_S)
 
     def exit_lots(self, symbol: str, held_lots: int) -> int:
         """How much of a position one market order may close."""
@@ -144,22 +159,8 @@ class PreTrade:
     def _reserve(self, intent: OrderIntent, order_id: str, view: RiskView, worth_ticks: int) -> None:
         # A conditional order rests nowhere until it triggers; IOC and FOK never rest, but until the venue has
         # answered an own order on the other side could meet them.
-        side, stop_ticks = intent.side, intent.stop_price_ticks
-        resting_ticks = 0 if stop_ticks else intent.price_ticks
-        identity = (intent.strategy, intent.symbol, side, intent.price_ticks or stop_ticks, intent.qty_lots)
+        stop_ticks = intent.stop_price_ticks
         view.reserve(
-            Reservation(
-                order_id, intent.symbol, intent.strategy, side, intent.position_side, worth_ticks, resting_ticks,
-                intent.qty_lots, identity,
-            )
+            order_id, intent.symbol, intent.strategy, intent.side, intent.price_ticks or stop_ticks, intent.qty_lots,
+            position_side=intent.position_side, worth_ticks=worth_ticks, resting=not stop_ticks,
         )  # fmt: skip
-
-    def _approved(
-        self, intent: OrderIntent, order_id: str, view: RiskView, throttle: RateWindow, now_mono_ns: int
-    ) -> ApprovedOrder:
-        """The order is reserved; the last one that its strategy's throttle allows shuts it for a person."""
-        view.note_intent(intent.intent_id)
-        view.strategy_orders[intent.strategy] = throttle
-        if throttle.full(now_mono_ns):
-            view.throttled.add(intent.strategy)
-        return ApprovedOrder(intent, order_id, now_mono_ns)

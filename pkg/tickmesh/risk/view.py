@@ -9,22 +9,19 @@ sums over symbols of different grids stay exact integers.
 
 from __future__ import annotations
 
-from collections import deque
 from decimal import ROUND_CEILING, Decimal
 
-import msgspec
-
-from tickmesh.domain.enums import PositionSide, RiskState, Side
+from tickmesh.domain.enums import PositionSide, Side
 from tickmesh.domain.errors import NotFiniteError, UnknownSymbolError
 from tickmesh.domain.instrument import Instrument
-from tickmesh.hotpath import AccountRisk, Leg, RateWindow, SymbolRisk
+from tickmesh.hotpath import AccountRisk, Leg, OpenOrder, RateWindow, SymbolRisk
+from tickmesh.hotpath.pure.open_orders import BOTH, LONG, SHORT
 from tickmesh.hotpath.pure.risk_state import MOST_ATTO
 
 ATTO = 10**18
 MOST_UNITS = 2**53
 """No price in ticks and no quantity in lots is more (as in ``hotpath.pure.grid``); what claims to be counts as this."""
 
-_SEEN_INTENTS = 200_000
 _LAST_NS = 2**62
 
 
@@ -44,28 +41,13 @@ def to_atto(value: Decimal, what: str) -> int:
     return max(-MOST_ATTO, min(int(value * ATTO), MOST_ATTO))
 
 
-Identity = tuple[str, str, int, int, int]
-"""Strategy, symbol, side, price and lots: what makes two orders alike."""
-
-
-class Reservation(msgspec.Struct, gc=False):
-    """An order that may still fill, valued at ``worth_ticks``; ``resting_ticks`` is 0 when it rests in no book."""
-
-    client_order_id: str
-    symbol: str
-    strategy: str
-    side: Side
-    position_side: PositionSide
-    worth_ticks: int
-    resting_ticks: int
-    lots: int
-    identity: Identity
+_LEGS = {PositionSide.BOTH: BOTH, PositionSide.LONG: LONG, PositionSide.SHORT: SHORT}
 
 
 class SymbolView(SymbolRisk):
     """One symbol: its numbers with its names. ``on_book`` may be called directly; everything else through RiskView."""
 
-    __slots__ = ("instrument", "resting", "state", "unknown")
+    __slots__ = ("instrument",)
 
     def __init__(self, instrument: Instrument) -> None:
         super().__init__()
@@ -74,9 +56,6 @@ class SymbolView(SymbolRisk):
         self.unit_atto = int(unit)
         if self.unit_atto != unit or unit <= 0:
             raise NotFiniteError(f"value of one tick of one lot of {instrument.symbol}", unit)
-        self.state = RiskState.ACTIVE
-        self.unknown: set[str] = set()
-        self.resting: dict[Side, dict[str, int]] = {Side.BUY: {}, Side.SELL: {}}
 
     @property
     def closed(self) -> bool:
@@ -96,6 +75,11 @@ class SymbolView(SymbolRisk):
         self.stale = stale
 
 
+def _leg_of(order: OpenOrder, symbol: SymbolRisk) -> Leg:
+    """The leg that one of the symbol's ``orders`` is open against."""
+    return symbol.both if order.leg == BOTH else symbol.long if order.leg == LONG else symbol.short
+
+
 class RiskView(AccountRisk):
     """The state of one account as the checks see it; one owner, no locks."""
 
@@ -104,17 +88,9 @@ class RiskView(AccountRisk):
         self.account = account
         self.hedge_mode = hedge_mode
         self.symbols = {symbol: SymbolView(instrument) for symbol, instrument in instruments.items()}
-        self.overall = RiskState.ACTIVE
-        self.account_state = RiskState.ACTIVE
-        self.strategy_state: dict[str, RiskState] = {}
-        self.open_breakers: set[str] = set()
-        self.throttled: set[str] = set()
         self.strategy_orders: dict[str, RateWindow] = {}
-        self.reservations: dict[str, Reservation] = {}
-        self.identical: dict[Identity, int] = {}
+        """The execution throttles."""
         self._foreign: dict[str, int] = {}
-        self.seen_intents: set[str] = set()
-        self._seen_order: deque[str] = deque()
 
     def symbol(self, symbol: str) -> SymbolView:
         """The view of ``symbol``. Raises UnknownSymbolError."""
@@ -197,43 +173,52 @@ class RiskView(AccountRisk):
         self.exposure_atto += atto - self._foreign.get(symbol, 0)
         self._foreign[symbol] = atto
 
-    def reserve(self, reservation: Reservation) -> None:
-        """Count an order until ``release``; the same id replaces its former self (adopting at a restart)."""
-        self.release(reservation.client_order_id)
-        view = self.symbol(reservation.symbol)
-        reservation.lots, reservation.worth_ticks = bounded(reservation.lots), bounded(reservation.worth_ticks)
-        view.leg(reservation.position_side).open(reservation.side, reservation.lots, reservation.worth_ticks)
+    def reserve(
+        self, client_order_id: str, symbol: str, strategy: str, side: Side, price_ticks: int, lots: int,
+        *, position_side: PositionSide, worth_ticks: int, resting: bool,
+    ) -> None:  # fmt: skip
+        """Count an order until ``release``; the same id replaces its former self (adopting at a restart).
+
+        Args:
+            price_ticks: its price, else its stop price.
+            worth_ticks: the price that it is valued at.
+            resting: whether it rests in the book, where an order of our own could meet it.
+        """
+        self.release(client_order_id)
+        view, leg = self.symbol(symbol), _LEGS[position_side]
+        price_ticks, lots, worth_ticks = bounded(price_ticks), bounded(lots), bounded(worth_ticks)
+        view.leg(position_side).open(side, lots, worth_ticks)
         view.open_orders += 1
+        view.orders.add(
+            client_order_id, strategy, side, leg, price_ticks, lots, worth_ticks, price_ticks if resting else 0
+        )
+        self.reservations[client_order_id] = view
         self.refresh(view)
-        alike = self.identical.get(reservation.identity, 0)
-        self.identical[reservation.identity] = alike + 1
-        self.reservations[reservation.client_order_id] = reservation
-        if reservation.resting_ticks:
-            view.resting[reservation.side][reservation.client_order_id] = reservation.resting_ticks
+
+    def reserved(self, client_order_id: str) -> OpenOrder | None:
+        """The order as it is counted, None when it is not."""
+        view = self.reservations.get(client_order_id)
+        return view.orders.get(client_order_id) if view is not None else None
 
     def adopt(
         self, client_order_id: str, symbol: str, side: Side, price_ticks: int, remaining_lots: int,
         *, position_side: PositionSide = PositionSide.BOTH, strategy: str = "", resting: bool = True,
     ) -> None:  # fmt: skip
         """Reserve for an order that is known to be open (after a restart, or placed by somebody else)."""
-        worth = price_ticks or self.symbol(symbol).ref_ticks
-        identity = (strategy, symbol, side.value, price_ticks, remaining_lots)
         self.reserve(
-            Reservation(
-                client_order_id, symbol, strategy, side, position_side, worth, price_ticks if resting else 0,
-                remaining_lots, identity,
-            )
+            client_order_id, symbol, strategy, side, price_ticks, remaining_lots, position_side=position_side,
+            worth_ticks=price_ticks or self.symbol(symbol).ref_ticks, resting=resting,
         )  # fmt: skip
 
     def set_remaining(self, client_order_id: str, lots: int) -> None:
         """The order may still fill ``lots``; positions are not touched."""
-        reservation = self.reservations.get(client_order_id)
-        if reservation is None:
+        view = self.reservations.get(client_order_id)
+        order = view.orders.get(client_order_id) if view is not None else None
+        if view is None or order is None:
             return
-        view = self.symbols[reservation.symbol]
-        delta = max(bounded(lots), 0) - reservation.lots
-        view.leg(reservation.position_side).open(reservation.side, delta, reservation.worth_ticks)
-        reservation.lots += delta
+        left_lots = max(bounded(lots), 0)
+        _leg_of(order, view).open(order.side, left_lots - order.left_lots, order.worth_ticks)
+        view.orders.leave(client_order_id, left_lots)
         self.refresh(view)
 
     def on_fill(
@@ -243,44 +228,23 @@ class RiskView(AccountRisk):
         view = self.symbol(symbol)
         leg = view.leg(position_side)
         leg.position_lots = bounded(leg.position_lots + side * bounded(lots))
-        reservation = self.reservations.get(client_order_id)
-        if reservation is not None:
-            self.set_remaining(client_order_id, reservation.lots - lots)
-        else:
-            self.refresh(view)
+        order = self.reserved(client_order_id)
+        if order is not None:
+            self.set_remaining(client_order_id, order.left_lots - lots)
+        self.refresh(view)
 
     def release(self, client_order_id: str) -> None:
         """The order can fill no more; unknown ids are no error."""
-        reservation = self.reservations.pop(client_order_id, None)
-        if reservation is None:
+        view = self.reservations.pop(client_order_id, None)
+        order = view.orders.take(client_order_id) if view is not None else None
+        if view is None or order is None:
             return
-        view = self.symbols[reservation.symbol]
-        view.leg(reservation.position_side).open(reservation.side, -reservation.lots, reservation.worth_ticks)
+        _leg_of(order, view).open(order.side, -order.left_lots, order.worth_ticks)
         view.open_orders -= 1
         view.unknown.discard(client_order_id)
-        view.resting[reservation.side].pop(client_order_id, None)
-        left = self.identical[reservation.identity] - 1
-        if left:
-            self.identical[reservation.identity] = left
-        else:
-            del self.identical[reservation.identity]
         self.refresh(view)
 
     def set_unknown(self, client_order_id: str, symbol: str, unknown: bool) -> None:
         """Close ``symbol`` to new risk while the venue has not said what became of the order, and reopen it."""
         view = self.symbol(symbol)
         (view.unknown.add if unknown else view.unknown.discard)(client_order_id)
-
-    # Intents
-
-    def seen(self, intent_id: str) -> bool:
-        return intent_id in self.seen_intents
-
-    def note_intent(self, intent_id: str) -> None:
-        """Remember an intent id, the newest 200,000 of them."""
-        if intent_id in self.seen_intents:
-            return
-        self.seen_intents.add(intent_id)
-        self._seen_order.append(intent_id)
-        if len(self._seen_order) > _SEEN_INTENTS:
-            self.seen_intents.discard(self._seen_order.popleft())

@@ -45,7 +45,7 @@ def test_what_an_amended_order_may_still_fill_is_reserved_at_its_new_price() -> 
     assert view.symbols[SYMBOL].both.open_sell_lots == 2
     ledger.on_fact(fact(client_id, 5, 1_000_050, 1001), 3)
     assert view.symbols[SYMBOL].both.open_sell_lots == 5
-    assert view.symbols[SYMBOL].resting[Side.SELL] == {client_id: 1_000_050}
+    assert view.symbols[SYMBOL].orders.nearest(Side.SELL) == 1_000_050
     ledger.on_fact(fact(client_id, 2, 1_000_100, 1000), 4)  # what is older comes late
     assert view.symbols[SYMBOL].both.open_sell_lots == 5
     ledger.on_fact(fact(client_id, 1, 1_000_050, 1002), 5)

@@ -98,7 +98,7 @@ def open_sell(desk: Desk) -> None:
 
 
 CASES = {
-    "duplicate intent": Case("duplicate", checks.duplicate, {"intent_id": "x"}, lambda d: d.view.note_intent("x")),
+    "duplicate intent": Case("duplicate", checks.duplicate, {"intent_id": "x"}, lambda d: d.view.seen.add("x")),
     "reserved before a restart": Case(
         "duplicate", checks.duplicate, {"intent_id": "x"},
         lambda d: d.view.adopt(client_order_id("mm", "x"), "BTCUSDT", Side.BUY, 599_000, 5)),

@@ -1,9 +1,9 @@
 """PreTradeKernel: the arithmetic of the pre-trade checks of one symbol; integers in, the order's worth out.
 
-In: the bounds once, then an order and the state of its symbol and account as plain integers. Out: the price in ticks
-that the order is valued at when everything passes, else minus the number of the check that failed. It knows no
-names, no halts and no sentences: ``risk.checks`` has those, is asked whenever the answer here is not "passes", and
-is the rule book; this is its fast yes. The specification of the native twin.
+In: the bounds once, then an order and the state of its symbol and account. Out: that it is reserved, else the number of
+the check that failed. It knows no sentences, and nothing of what a halt still lets through: ``risk.checks`` does, is
+asked whenever the answer here is not "reserved", and is the rule book; this is its fast yes. The specification of the
+native twin.
 
 The native half counts in 64 bits (prices, quantities, times) and 128 (values). An argument that does not fit is an
 OverflowError there, a result that does not is ``UNSURE``: never a yes, and the caller asks ``risk.checks``.
@@ -11,21 +11,33 @@ OverflowError there, a result that does not is ``UNSURE``: never a yes, and the 
 
 from __future__ import annotations
 
+from tickmesh.domain.enums import OrderType, PositionSide, RiskState, Side, TimeInForce
+from tickmesh.hotpath.pure.open_orders import BOTH, LONG, SHORT
 from tickmesh.hotpath.pure.risk_state import AccountRisk, RateWindow, SymbolRisk
 
 LIMIT, MARKET, PRICED_TRIGGER, MARKET_TRIGGER = range(4)
 """Kinds of orders: a trigger is a stop or a take-profit."""
 
-BOTH, LONG, SHORT = range(3)
-
 (
     UNSURE, FRESHNESS, REDUCING, FORM, MARKET_DATA, FILTERS, UNKNOWN, COLLAR, ORDER_SIZE, REDUCE_ONLY, POSITION,
-    ACCOUNT, SELF_TRADE, MESSAGE_RATE,
-) = range(-1, -15, -1)  # fmt: skip
-"""Answers other than a worth, in the order in which they are looked for."""
+    ACCOUNT, SELF_TRADE, MESSAGE_RATE, NOT_PLAIN, IDENTICAL,
+) = range(-1, -17, -1)  # fmt: skip
+"""Answers of ``check`` other than a worth, in the order in which it looks for them; ``reserve`` has two more."""
+
+RESERVED, RESERVED_LAST = range(2)
+"""Answers of ``reserve`` to an order that passes; the last one is the last that the throttle allows for now."""
 
 NO_LIMIT = 2**63 - 1
 _MAX = 2**127 - 1
+_KINDS = {
+    OrderType.LIMIT: LIMIT,
+    OrderType.MARKET: MARKET,
+    OrderType.STOP: PRICED_TRIGGER,
+    OrderType.TAKE_PROFIT: PRICED_TRIGGER,
+    OrderType.STOP_MARKET: MARKET_TRIGGER,
+    OrderType.TAKE_PROFIT_MARKET: MARKET_TRIGGER,
+}
+_LEGS = {PositionSide.BOTH: BOTH, PositionSide.LONG: LONG, PositionSide.SHORT: SHORT}
 _FUTURE_NS = 1_000_000_000
 _SECOND_NS, _MINUTE_NS = 1_000_000_000, 60_000_000_000
 
@@ -41,22 +53,23 @@ class PreTradeKernel:
     """
 
     __slots__ = (
-        "_collar_bps", "_hedge", "_margin_use", "_mark_collar_bps", "_market_lots", "_max_book_ns", "_max_exposure",
-        "_max_leverage", "_max_mark_ns", "_max_open", "_max_order_tl", "_max_position_lots", "_max_position_tl",
-        "_min_notional_tl", "_own_max_lots", "_passive_bps", "_require_mark", "_resting_lots", "_ticks", "_unit",
+        "_collar_bps", "_margin_use", "_mark_collar_bps", "_market_lots", "_max_book_ns", "_max_exposure",
+        "_max_identical", "_max_leverage", "_max_mark_ns", "_max_open", "_max_order_tl", "_max_position_lots",
+        "_max_position_tl", "_min_notional_tl", "_own_max_lots", "_passive_bps", "_require_mark", "_resting_lots",
+        "_ticks", "_unit",
     )  # fmt: skip
 
     def __init__(
         self, *, min_ticks: int, max_ticks: int, min_lots: int, max_lots: int, market_min_lots: int,
         market_max_lots: int, own_max_lots: int, max_position_lots: int, min_notional_tl: int, max_order_tl: int,
-        max_position_tl: int, max_open_orders: int, collar_bps: int, mark_collar_bps: int, passive_collar_bps: int,
-        max_book_age_ns: int, max_mark_age_ns: int, require_mark: bool, hedge_mode: bool, unit_atto: int,
+        max_position_tl: int, max_open_orders: int, max_identical_open: int, collar_bps: int, mark_collar_bps: int,
+        passive_collar_bps: int, max_book_age_ns: int, max_mark_age_ns: int, require_mark: bool, unit_atto: int,
         max_exposure_atto: int, max_leverage: int, margin_numerator: int, margin_denominator: int,
     ) -> None:  # fmt: skip
         _fits(
             NO_LIMIT, min_ticks, max_ticks, min_lots, max_lots, market_min_lots, market_max_lots, own_max_lots,
-            max_position_lots, max_open_orders, collar_bps, mark_collar_bps, passive_collar_bps, max_book_age_ns,
-            max_mark_age_ns, max_leverage,
+            max_position_lots, max_open_orders, max_identical_open, collar_bps, mark_collar_bps, passive_collar_bps,
+            max_book_age_ns, max_mark_age_ns, max_leverage,
         )  # fmt: skip
         _fits(
             _MAX, min_notional_tl, max_order_tl, max_position_tl, unit_atto, max_exposure_atto, margin_numerator,
@@ -71,25 +84,26 @@ class PreTradeKernel:
             max_order_tl,
             max_position_tl,
         )
-        self._max_open = max_open_orders
+        self._max_open, self._max_identical = max_open_orders, max_identical_open
         self._collar_bps, self._mark_collar_bps, self._passive_bps = collar_bps, mark_collar_bps, passive_collar_bps
         self._max_book_ns, self._max_mark_ns = max_book_age_ns, max_mark_age_ns
-        self._require_mark, self._hedge = require_mark, hedge_mode
+        self._require_mark = require_mark
         self._unit, self._max_exposure, self._max_leverage = unit_atto, max_exposure_atto, max_leverage
         self._margin_use = margin_numerator, margin_denominator
 
     def check(
         self, kind: int, buying: bool, price: int, stop: int, lots: int, post_only: bool, reduce_only: bool, leg: int,
-        reducing: bool, age_ns: int, ttl_ns: int, now_mono_ns: int, bid: int, ask: int, book_mono_ns: int, stale: bool,
-        mark: int, mark_mono_ns: int, mark_low: int, mark_high: int, ref: int, leverage: int, open_orders: int,
-        unknown: bool, position: int, open_buy: int, open_sell: int, open_buy_tl: int, open_sell_tl: int, resting: int,
-        exposure: int, margin: int, equity: int, available: int, balances: bool, second_mono_ns: int,
-        minute_mono_ns: int,
+        hedge: bool, reducing: bool, age_ns: int, ttl_ns: int, now_mono_ns: int, bid: int, ask: int,
+        book_mono_ns: int, stale: bool, mark: int, mark_mono_ns: int, mark_low: int, mark_high: int, ref: int,
+        leverage: int, open_orders: int, unknown: bool, position: int, open_buy: int, open_sell: int,
+        open_buy_tl: int, open_sell_tl: int, resting: int, exposure: int, margin: int, equity: int, available: int,
+        balances: bool, second_mono_ns: int, minute_mono_ns: int,
     ) -> int:  # fmt: skip
         """The worth in ticks of an order that passes, else one of the negative answers.
 
         Args:
             kind, leg: one of the constants above.
+            hedge: whether the account holds long and short positions apart.
             reducing: whether positions may only shrink.
             age_ns: since the intent was published, on the wall clock.
             mark_low, mark_high: the venue's band around the mark; 0 and ``NO_LIMIT`` for none.
@@ -107,7 +121,7 @@ class PreTradeKernel:
             shrinks = position - open_sell - lots >= 0 and leg != SHORT
         if reducing and not shrinks:
             return REDUCING
-        if (leg == BOTH) is self._hedge or priced != (price > 0) or conditional != (stop > 0):
+        if (leg == BOTH) is hedge or priced != (price > 0) or conditional != (stop > 0):
             return FORM
         if post_only and kind == MARKET:
             return FORM
@@ -149,34 +163,59 @@ class PreTradeKernel:
         return worth
 
     def reserve(
-        self, symbol: SymbolRisk, account: AccountRisk, throttle: RateWindow, kind: int, buying: bool, price: int,
-        stop: int, lots: int, post_only: bool, reduce_only: bool, leg: int, age_ns: int, ttl_ns: int, now_mono_ns: int,
-        unknown: bool, resting: int,
+        self, symbol: SymbolRisk, account: AccountRisk, throttle: RateWindow, client_order_id: str, intent_id: str,
+        strategy: str, order_type: OrderType, side: Side, price: int, stop: int, lots: int, time_in_force: TimeInForce,
+        reduce_only: bool, position_side: PositionSide, age_ns: int, ttl_ns: int, now_mono_ns: int,
     ) -> int:  # fmt: skip
-        """``check`` against what is kept of the symbol and the account; an order that passes is counted at once.
+        """``check`` against what is kept of the symbol and the account; an order that passes is reserved at once.
 
-        Counted are its open lots, one open order, the exposure and margin, and a message of the account's windows
-        and of ``throttle``, its strategy's. With any other answer nothing has changed.
+        Then its lots are open, it is one of the symbol's ``orders``, its exposure and margin count, its ids are known,
+        and it is a message of the account's windows and of ``throttle``, its strategy's. With any answer below 0
+        nothing has changed; ``NOT_PLAIN`` is for whatever is halted, stopped, throttled, seen or without a name.
         """
+        if not strategy or not intent_id or self._stopped(symbol, account, strategy):
+            return NOT_PLAIN
+        if intent_id in account.seen or client_order_id in account.reservations:
+            return NOT_PLAIN
+        kind, leg, buying, orders = _KINDS[order_type], _LEGS[position_side], side is Side.BUY, symbol.orders
+        if orders.alike(strategy, side, price or stop, lots) >= self._max_identical:
+            return IDENTICAL
         held = symbol.both if leg == BOTH else symbol.long if leg == LONG else symbol.short
         low, high = symbol.mark_low_ticks, symbol.mark_high_ticks
         equity, available = account.equity_atto, account.available_atto
         worth = self.check(
-            kind, buying, price, stop, lots, post_only, reduce_only, leg, False, age_ns, ttl_ns, now_mono_ns,
+            kind, buying, price, stop, lots, time_in_force is TimeInForce.GTX, reduce_only, leg, account.hedge_mode,
+            False, age_ns, ttl_ns, now_mono_ns,
             symbol.bid_ticks, symbol.ask_ticks, symbol.book_mono_ns, symbol.stale, symbol.mark_ticks,
             symbol.mark_mono_ns, low or 0, NO_LIMIT if high is None else high, symbol.ref_ticks, symbol.leverage,
-            symbol.open_orders, unknown, held.position_lots, held.open_buy_lots, held.open_sell_lots,
-            held.open_buy_tick_lots, held.open_sell_tick_lots, resting, account.exposure_atto, account.margin_atto,
-            equity or 0, available or 0, equity is not None and available is not None,
+            symbol.open_orders, bool(symbol.unknown), held.position_lots, held.open_buy_lots, held.open_sell_lots,
+            held.open_buy_tick_lots, held.open_sell_tick_lots, orders.nearest(-side), account.exposure_atto,
+            account.margin_atto, equity or 0, available or 0, equity is not None and available is not None,
             account.messages_second.oldest_mono_ns, account.messages_minute.oldest_mono_ns,
         )  # fmt: skip
-        if worth >= 0:
-            held.open(1 if buying else -1, lots, worth)
-            symbol.open_orders += 1
-            account.refresh(symbol)
-            for window in (account.messages_second, account.messages_minute, throttle):
-                window.note(now_mono_ns)
-        return worth
+        if worth < 0:
+            return worth
+        held.open(side, lots, worth)
+        symbol.open_orders += 1
+        # What waits for its trigger rests in no book.
+        orders.add(client_order_id, strategy, side, leg, price or stop, lots, worth, 0 if stop else price)
+        account.refresh(symbol)
+        for window in (account.messages_second, account.messages_minute, throttle):
+            window.note(now_mono_ns)
+        account.reservations[client_order_id] = symbol
+        account.seen.add(intent_id)
+        return RESERVED_LAST if throttle.full(now_mono_ns) else RESERVED
+
+    def _stopped(self, symbol: SymbolRisk, account: AccountRisk, strategy: str) -> bool:
+        active = RiskState.ACTIVE
+        return bool(
+            account.open_breakers
+            or account.overall is not active
+            or account.account_state is not active
+            or symbol.state is not active
+            or strategy in account.throttled
+            or account.strategy_state.get(strategy, active) is not active
+        )
 
     def _worth(self, kind: int, buying: bool, price: int, stop: int, bid: int, ask: int, mark: int) -> int:
         """The worst price that the order can fill at, as far as that is known."""

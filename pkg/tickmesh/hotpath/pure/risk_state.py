@@ -1,6 +1,6 @@
-"""What the pre-trade kernel looks at and changes: one account's numbers and those of its symbols, as integers.
+"""What the pre-trade kernel looks at and changes: one account's numbers, halts and ids, and those of its symbols.
 
-In: book tops, marks, open lots, message times, from ``risk.view``, which has the names, sets and rules around them.
+In: book tops, marks, open orders, message times, states, from ``risk.view``, which has the rules around them.
 Out: the worst-case exposure and margin, kept as sums. It knows no limit. The specification of the native classes of
 the same names, which hold prices, lots and times in 64 bits and values in 128: ``risk.view`` lets in nothing larger.
 
@@ -12,8 +12,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from tickmesh.domain.enums import RiskState
+from tickmesh.hotpath.pure.open_orders import OpenOrders, RecentIds
+
 MOST_ATTO = 2**110
 """An exposure that is worth more counts as this, which is more than any limit: 10**15 of quote currency."""
+
+SEEN_INTENTS = 200_000
+"""So many intent ids are remembered."""
 
 NEVER_NS = -(2**62)
 """Long before any time of CLOCK_MONOTONIC."""
@@ -77,12 +83,15 @@ class RateWindow:
 
 
 class SymbolRisk:
-    """One symbol. A mark of 0 is missing, so is a book at time 0; ``ref_ticks`` is what positions are valued at."""
+    """One symbol. A mark of 0 is missing, so is a book at time 0; ``ref_ticks`` is what positions are valued at.
+
+    While ``unknown``, the ids of orders of which the venue has not said what became, is not empty, nothing adds risk.
+    """
 
     __slots__ = (
         "ask_ticks", "bid_ticks", "book_mono_ns", "both", "exposure_atto", "leverage", "long", "margin_atto",
-        "mark_high_ticks", "mark_low_ticks", "mark_mono_ns", "mark_ticks", "open_orders", "ref_ticks", "short", "stale",
-        "unit_atto",
+        "mark_high_ticks", "mark_low_ticks", "mark_mono_ns", "mark_ticks", "open_orders", "orders", "ref_ticks",
+        "short", "stale", "state", "unit_atto", "unknown",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -94,19 +103,33 @@ class SymbolRisk:
         self.mark_high_ticks: int | None = None
         self.leverage = 1
         self.both, self.long, self.short = Leg(), Leg(), Leg()
+        self.orders = OpenOrders()
         self.open_orders = 0
         self.exposure_atto = self.margin_atto = 0
+        self.state = RiskState.ACTIVE
+        self.unknown: set[str] = set()
 
 
 class AccountRisk:
-    """The sums over all symbols, the balances (None: not known) and the message windows."""
+    """The sums over all symbols, the balances (None: not known), the message windows, what is halted, and known ids.
+
+    ``strategy_state`` has the strategies that were ever halted; ``reservations`` says for the client order id of every
+    open order which symbol's it is.
+    """
 
     __slots__ = (
-        "available_atto", "equity_atto", "exposure_atto", "hedge_mode", "margin_atto", "messages_minute",
-        "messages_second",
+        "account_state", "available_atto", "equity_atto", "exposure_atto", "hedge_mode", "margin_atto",
+        "messages_minute", "messages_second", "open_breakers", "overall", "reservations", "seen", "strategy_state",
+        "throttled",
     )  # fmt: skip
 
     def __init__(self) -> None:
+        self.overall = self.account_state = RiskState.ACTIVE
+        self.strategy_state: dict[str, RiskState] = {}
+        self.open_breakers: set[str] = set()
+        self.throttled: set[str] = set()
+        self.reservations: dict[str, SymbolRisk] = {}
+        self.seen = RecentIds(SEEN_INTENTS)
         self.hedge_mode = False
         self.equity_atto: int | None = None
         self.available_atto: int | None = None
