@@ -81,9 +81,7 @@ class PreTrade:
             return Refusal("unknown_symbol", f"{intent.symbol} is not a symbol of this account; see venue.symbols")
         strategy = intent.strategy
         order_id = client_order_id(strategy, intent.intent_id)
-        throttle = view.strategy_orders.get(strategy)
-        if throttle is None:
-            throttle = RateWindow(self._limits.throttle_orders, self._limits.throttle_window_s * _NS_PER_S)
+        throttle = view.strategy_orders.get(strategy) or self._new_throttle()
         if lane.reserve is not None and intent.account == view.account and intent.venue == lane.venue:
             try:
                 answer = lane.reserve(
@@ -134,6 +132,9 @@ class PreTrade:
             if name in view.symbols
         }
         self._fitted = view
+
+    def _new_throttle(self) -> RateWindow:
+        return RateWindow(self._limits.throttle_orders, self._limits.throttle_window_s * _NS_PER_S)
 
     def exit_lots(self, symbol: str, held_lots: int) -> int:
         """How much of a position one market order may close."""
