@@ -18,6 +18,8 @@ between
 | `timer` | 9 | 9 | us | 9 | an old line |
 | `hop_tcp` | 8 | 8 | us | 8 | not measured this time |
 <!-- /bench:lines -->
+<!-- bench:goals -->
+<!-- /bench:goals -->
 <!-- bench:ratios -->
 <!-- /bench:ratios -->
 <!-- bench:parts -->
@@ -45,6 +47,12 @@ def test_a_run_of_some_benchmarks_replaces_their_lines_and_nothing_else() -> Non
     text = updated(DOCUMENT, ABOUT, [result("hop_nats", 50.0), result("hop_nats_raw", 25.0)], whole=False)
     assert "| `hop_nats` | 50 | 100 | us | 1,000 | what it is |" in text
     assert "\nold\n" in text and "hop_nats / hop_nats_raw" not in text
+
+
+def test_a_whole_run_is_held_to_the_goals_on_the_page() -> None:
+    text = updated(DOCUMENT, ABOUT, [result("pretrade_native", 2.5), result("hop_ring", 1.0)], whole=True)
+    assert "(`pretrade_native`) | at most 2 us | 2.5 | **no** |" in text
+    assert "(`hop_ring`) | at most 2 us | 1 | yes |" in text
 
 
 def test_writing_the_same_run_twice_changes_nothing_more() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tickmesh.domain.errors import ConfigError
-from tickmesh.runtime.bench import loop
+from tickmesh.runtime.bench import goals, loop
 from tickmesh.runtime.bench.result import Outcome, Result, ratios
 
 _LINE = re.compile(r"^\| `(?P<name>[a-z0-9_]+)` \|")
@@ -42,6 +42,7 @@ def updated(text: str, about: Mapping[str, Any], outcomes: Sequence[Outcome], *,
     text = _replace(text, "lines", _lines(_block(text, "lines"), results, whole))
     if whole:
         text = _replace(text, "conditions", _conditions(about))
+        text = _replace(text, "goals", "\n".join(goals.rows(goals.judge(results))))
         text = _replace(text, "ratios", _ratios(results))
         text = _replace(text, "parts", _parts({r.name: r for r in results}))
     return text

@@ -89,7 +89,7 @@ def ratios(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def table(results: Sequence[Outcome]) -> str:
-    """Markdown: results, then what was skipped and why, then ratios."""
+    """Markdown: results, then ratios, then what was skipped and why."""
     done = [r for r in results if isinstance(r, Result)]
     lines = ["| name | p50 | p99 | unit | n | what |", "|---|---:|---:|---|---:|---|"]
     lines += [f"| `{r.name}` | {r.p50:,.3f} | {r.p99:,.3f} | {r.unit} | {r.n:,} | {r.what} |" for r in done]

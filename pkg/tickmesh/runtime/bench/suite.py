@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tickmesh.domain.errors import ConfigError
-from tickmesh.runtime.bench import document, engine, hops, loop, market, orders, walk
+from tickmesh.runtime.bench import document, engine, goals, hops, loop, market, orders, walk
 from tickmesh.runtime.bench import machine as machine_bench
 from tickmesh.runtime.bench.frames import Frames, default_capture, load
 from tickmesh.runtime.bench.result import Outcome, Result, Skipped, ratios, table
@@ -170,16 +170,20 @@ def main(arguments: Any) -> int:
     about = machine()
     outcomes = run(names, data, lambda line: print(line, file=sys.stderr, flush=True))
     results = [o for o in outcomes if isinstance(o, Result)]
+    verdicts = goals.judge(results)
     if arguments.json:
         found = {
             "machine": about,
             "results": [r.as_dict() for r in results],
             "ratios": ratios(results),
+            "goals": [v.as_dict() for v in verdicts],
             "skipped": [o.as_dict() for o in outcomes if isinstance(o, Skipped)],
         }
         print(json.dumps(found))
     else:
         print(table(outcomes))
+        if verdicts:
+            print("\n".join(["", *goals.rows(verdicts), "", f"{goals.summary(verdicts)}."]))
     if arguments.write:
         document.write(Path(arguments.write), about, outcomes, whole=not arguments.only)
     return 0
