@@ -24,6 +24,10 @@ impl L2Book {
         self.book.load(&bids, &asks);
     }
 
+    fn apply(&mut self, bids: Vec<Level>, asks: Vec<Level>) {
+        self.book.apply(&bids, &asks);
+    }
+
     fn set_bid(&mut self, ticks: i64, lots: i64) {
         self.book.apply(&[(ticks, lots)], &[]);
     }

@@ -57,10 +57,10 @@ class RateWindow:
 
     __slots__ = ("_times", "size", "window_ns")
 
-    def __init__(self, size: int, window_ns: int, times: Iterable[int] = ()) -> None:
+    def __init__(self, size: int, window_ns: int, _times: Iterable[int] = ()) -> None:
         self.size = size
         self.window_ns = window_ns
-        self._times: deque[int] = deque(times)
+        self._times: deque[int] = deque(_times)
 
     def full(self, now_mono_ns: int) -> bool:
         """Whether one more would be too many."""
