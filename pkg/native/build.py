@@ -27,7 +27,10 @@ class CannotBuildError(Exception):
 
 def cache_root() -> Path:
     """The user's cache folder, as the XDG base directory specification has it."""
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    try:
+        base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    except RuntimeError as error:  # a user without a home, as containers have them
+        raise CannotBuildError(f"there is no place to build in ({error}); set HOME or XDG_CACHE_HOME") from None
     return Path(base) / "tickmesh" / "native"
 
 

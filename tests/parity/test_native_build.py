@@ -14,29 +14,77 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def _wheel(into: Path, path: str) -> list[str]:
-    """Names of the files in the wheel that pip makes with this PATH."""
+def _wheel(into: Path, path: str, **environment: str) -> Path:
+    """The wheel that pip makes with this PATH."""
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(into)]
     done = subprocess.run(
-        [*command, str(ROOT)], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=900
+        [*command, str(ROOT)],
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     (made,) = into.glob("tickmesh-*.whl")
-    return zipfile.ZipFile(made).namelist()
+    return made
 
 
 def _native(names: list[str]) -> list[str]:
     return [name for name in names if "tickmesh_native" in name and name.endswith((".so", ".pyd"))]
 
 
-def test_without_a_toolchain_the_package_is_pure_and_complete(tmp_path: Path) -> None:
-    names = _wheel(tmp_path, str(tmp_path / "nothing"))
+_VERSION = """
+import sys
+sys.modules["tickmesh_native"] = None  # the one of the environment that the tests run in
+from tickmesh.runtime.cli import main
+sys.exit(main(["version"]))
+"""
+
+
+def _version(wheel: Path, home: Path) -> str:
+    """What ``tickmesh version`` prints when the wheel is what is installed."""
+    zipfile.ZipFile(wheel).extractall(home)
+    environment = {**os.environ, "PYTHONPATH": str(home)}
+    environment.pop("TICKMESH_PURE", None)
+    command = [sys.executable, "-c", _VERSION]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+def test_without_a_toolchain_the_package_is_pure_and_complete_and_knows_why(tmp_path: Path) -> None:
+    wheel = _wheel(tmp_path, str(tmp_path / "nothing"))
+    names = zipfile.ZipFile(wheel).namelist()
     assert _native(names) == []
     assert "tickmesh/hotpath/pure/market.py" in names
+    version = _version(wheel, tmp_path / "installed")
+    assert (
+        "(hot path: pure: it could not be built when tickmesh was installed: there is no cargo on the PATH)" in version
+    )
+
+
+def _cargo() -> str:
+    if shutil.which("cargo") is None:
+        pytest.skip("there is no cargo on the PATH")
+    return os.environ["PATH"]
 
 
 def test_with_a_toolchain_the_package_carries_the_native_half(tmp_path: Path) -> None:
-    if shutil.which("cargo") is None:
-        pytest.skip("there is no cargo on the PATH")
-    names = _wheel(tmp_path, os.environ["PATH"])
+    wheel = _wheel(tmp_path, _cargo())
+    names = zipfile.ZipFile(wheel).namelist()
     assert len(_native(names)) == 1 and "tickmesh/hotpath/pure/market.py" in names
+    assert not [name for name in names if name.endswith("_absent.txt")]
+    assert "(hot path: native)" in _version(wheel, tmp_path / "installed")
+
+
+def test_with_a_toolchain_and_no_registry_the_package_is_pure_and_knows_why(tmp_path: Path) -> None:
+    cargo_home = tmp_path / "cargo"
+    cargo_home.mkdir()
+    nowhere = (
+        '[source.crates-io]\nreplace-with = "nowhere"\n[source.nowhere]\nregistry = "sparse+http://127.0.0.1:9/"\n'
+    )
+    (cargo_home / "config.toml").write_text(nowhere)
+    places = {"CARGO_HOME": str(cargo_home), "XDG_CACHE_HOME": str(tmp_path / "cache"), "CARGO_NET_RETRY": "0"}
+    wheel = _wheel(tmp_path, _cargo(), **places)
+    assert _native(zipfile.ZipFile(wheel).namelist()) == []
+    version = _version(wheel, tmp_path / "installed")
+    assert "hot path: pure: it could not be built when tickmesh was installed: cargo could not build it" in version
+    assert "127.0.0.1" in version and version.count("\n") == 1

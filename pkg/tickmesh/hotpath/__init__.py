@@ -45,11 +45,11 @@ def _load() -> tuple[ModuleType | None, str]:
 
 
 def _why_absent() -> str:
-    """What the build noted down when it could not build, beside where the library would be."""
-    for folder in site.getsitepackages():
-        note = Path(folder) / "tickmesh_native_absent.txt"
+    """What the build noted down when it could not build, beside where the library would be; on one line."""
+    for folder in (*map(Path, site.getsitepackages()), Path(__file__).parent):
+        note = folder / "tickmesh_native_absent.txt"
         if note.is_file():
-            return note.read_text(errors="replace").strip()
+            return " ".join(note.read_text(errors="replace").split())
     return ""
 
 
