@@ -36,17 +36,20 @@ def _native(names: list[str]) -> list[str]:
 _VERSION = """
 import sys
 sys.modules["tickmesh_native"] = None  # the one of the environment that the tests run in
+if len(sys.argv) > 1:
+    del sys.modules["tickmesh_native"]
+    sys.path.insert(0, sys.argv[1])
 from tickmesh.runtime.cli import main
 sys.exit(main(["version"]))
 """
 
 
-def _version(wheel: Path, home: Path) -> str:
-    """What ``tickmesh version`` prints when the wheel is what is installed."""
+def _version(wheel: Path, home: Path, *beside: Path) -> str:
+    """What ``tickmesh version`` prints when the wheel is what is installed, and perhaps another library beside it."""
     zipfile.ZipFile(wheel).extractall(home)
     environment = {**os.environ, "PYTHONPATH": str(home)}
     environment.pop("TICKMESH_PURE", None)
-    command = [sys.executable, "-c", _VERSION]
+    command = [sys.executable, "-c", _VERSION, *map(str, beside)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
@@ -73,6 +76,27 @@ def test_with_a_toolchain_the_package_carries_the_native_half(tmp_path: Path) ->
     assert len(_native(names)) == 1 and "tickmesh/hotpath/pure/market.py" in names
     assert not [name for name in names if name.endswith("_absent.txt")]
     assert "(hot path: native)" in _version(wheel, tmp_path / "installed")
+    left_over = tmp_path / "left_over"
+    left_over.mkdir()
+    (left_over / "tickmesh_native.py").write_text("INTERFACE = 1\n")
+    assert "(hot path: native)" in _version(wheel, tmp_path / "installed", left_over), "its own comes first"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("INTERFACE = 1", "what is installed has interface 1, not "),
+        ("", "what is installed has interface None, not "),
+        ("raise ImportError('GLIBC_9.9 not found')", "it is installed and does not load: GLIBC_9.9 not found"),
+    ],
+)
+def test_a_library_that_does_not_fit_is_not_used_and_told(tmp_path: Path, content: str, reason: str) -> None:
+    (tmp_path / "tickmesh_native.py").write_text(content)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT / "pkg")])}
+    environment.pop("TICKMESH_PURE", None)
+    command = [sys.executable, "-m", "tickmesh.runtime.cli", "version"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert f"(hot path: pure: {reason}" in done.stdout and "Traceback" not in done.stderr
 
 
 def test_with_a_toolchain_and_no_registry_the_package_is_pure_and_knows_why(tmp_path: Path) -> None:

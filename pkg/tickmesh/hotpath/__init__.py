@@ -26,22 +26,24 @@ FORCED = os.environ.get("TICKMESH_PURE", "") not in ("", "0")
 def _load() -> tuple[ModuleType | None, str]:
     if FORCED:
         return None, "TICKMESH_PURE is set"
-    found = None
-    reason = "it is not installed: run `make native`, which needs a Rust toolchain"
-    for name in ("tickmesh_native", "tickmesh.hotpath.tickmesh_native"):
+    reasons = []
+    # A wheel carries its own inside the package; one beside it may be left over from another version.
+    for name in ("tickmesh.hotpath.tickmesh_native", "tickmesh_native"):
         try:
             found = importlib.import_module(name)
-            sys.modules["tickmesh_native"] = found  # a wheel carries it inside the package; it is imported by this name
-            break
         except ModuleNotFoundError:
             continue
         except ImportError as error:
-            reason = f"it is installed and does not load: {error}"
-    if found is None:
-        return None, _why_absent() or reason
-    if getattr(found, "INTERFACE", 0) != INTERFACE:
-        return None, f"what is installed has interface {found.INTERFACE}, not {INTERFACE}: run `make native` again"
-    return found, ""
+            reasons.append(f"it is installed and does not load: {error}")
+            continue
+        interface = getattr(found, "INTERFACE", None)
+        if interface == INTERFACE:
+            sys.modules["tickmesh_native"] = found  # by this name it is imported below
+            return found, ""
+        reasons.append(f"what is installed has interface {interface}, not {INTERFACE}: run `make native` again")
+    if reasons:
+        return None, reasons[0]
+    return None, _why_absent() or "it is not installed: run `make native`, which needs a Rust toolchain"
 
 
 def _why_absent() -> str:
