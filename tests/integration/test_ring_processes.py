@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tickmesh import hotpath
 from tickmesh.bus.ring import RingReader, RingWriter, poll_reader
 from tickmesh.bus.ring_file import ring_paths
 from tickmesh.domain.errors import ConfigError, DependencyError
+from tickmesh.hotpath.pure import ring as pure_ring
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,10 +49,11 @@ READER = """
 
 
 @contextlib.contextmanager
-def python(code: str, *arguments: object, wait: bool = False) -> Iterator[subprocess.Popen[str]]:
+def python(code: str, *arguments: object, wait: bool = False, half: str = "") -> Iterator[subprocess.Popen[str]]:
+    chosen = {"native": "", "pure": "1"}.get(half, os.environ.get("TICKMESH_PURE", ""))
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT / "pkg")},
+        env={**os.environ, "PYTHONPATH": str(ROOT / "pkg"), "TICKMESH_PURE": chosen},
         stdin=subprocess.PIPE if wait else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -67,6 +70,15 @@ def said(process: subprocess.Popen[str]) -> str:
     return process.stdout.readline().strip()
 
 
+HALVES = ["pure", *(["native"] if hotpath.native is not None else [])]
+pairs = pytest.mark.parametrize(("writing", "reading"), list(itertools.product(HALVES, HALVES)))
+"""Writer and reader of either half: each may meet the other, and the other's past lives."""
+
+
+def read_with(half: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hotpath, "RingReader", pure_ring.RingReader if half == "pure" else hotpath.native.RingReader)  # type: ignore[union-attr]
+
+
 def number_in(payload: bytes) -> int:
     number = int.from_bytes(payload[:8], "little")
     assert payload == number.to_bytes(8, "little") * (number % 20 + 1), "torn"
@@ -81,10 +93,14 @@ def no_files_left(tmp_path: Path) -> Iterator[None]:
             left.unlink()
 
 
-async def test_a_fast_writer_and_a_reader_in_another_process_account_for_every_message(tmp_path: Path) -> None:
+@pairs
+async def test_a_fast_writer_and_a_reader_in_another_process_account_for_every_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writing: str, reading: str
+) -> None:
+    read_with(reading, monkeypatch)
     count = 60_000
     reader, numbers, stopping = RingReader(tmp_path, "t"), [], asyncio.Event()
-    with python(WRITER, tmp_path, 512, count, 0, wait=True) as writer:
+    with python(WRITER, tmp_path, 512, count, 0, wait=True, half=writing) as writer:
         task = asyncio.create_task(reader.run(lambda _, p: numbers.append(number_in(p)), stopping))
         assert await asyncio.to_thread(said, writer) == "writing"
         async with asyncio.timeout(10):
@@ -128,6 +144,34 @@ async def test_a_writer_killed_in_the_middle_and_started_again_is_followed(tmp_p
     await task
     assert numbers == list(range(numbers[0], numbers[-1] + 1)), "a kill loses nothing that was complete"
     assert reader.lost == 0
+
+
+@pairs
+async def test_writers_killed_at_full_speed_leave_nothing_torn_and_every_loss_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writing: str, reading: str
+) -> None:
+    """At full speed a kill falls into a write; the next life is the other half's, and goes on with the sequence."""
+    read_with(reading, monkeypatch)
+    told: list[int] = []
+    reader, numbers, stopping = RingReader(tmp_path, "t", on_lost=told.append), [], asyncio.Event()
+    task = asyncio.create_task(reader.run(lambda _, p: numbers.append(number_in(p)), stopping))
+    others = [half for half in HALVES if half != writing] or [writing]
+    for life in range(6):
+        with python(WRITER, tmp_path, 512, 10**9, 0, half=others[0] if life % 2 else writing) as writer:
+            assert await asyncio.to_thread(said, writer) == "writing"
+            target = (numbers[-1] if numbers else 0) + 5_000 + 37 * life
+            async with asyncio.timeout(30):
+                while not numbers or numbers[-1] < target:
+                    await asyncio.sleep(0.001)
+            writer.send_signal(signal.SIGKILL)
+            writer.wait()
+    while (message := reader.poll()) is not None:
+        numbers.append(number_in(message[1]))
+    stopping.set()
+    await task
+    assert numbers == sorted(set(numbers)), "nothing twice, nothing out of order"
+    assert reader.restarts == 5 and reader.handler_errors == 0
+    assert sum(told) == reader.lost == numbers[-1] - numbers[0] + 1 - len(numbers) + _before_first(reader, numbers)
 
 
 async def test_a_killed_reader_does_not_disturb_the_writer_and_its_place_is_free_again(tmp_path: Path) -> None:

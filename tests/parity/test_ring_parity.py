@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from typing import Any
 
 import pytest
@@ -124,3 +125,36 @@ def test_what_is_no_ring_is_refused_alike(content: bytes) -> None:
             half.RingReader(memoryview(bytearray(content)))
         sentences.append(str(caught.value))
     assert sentences[0] == sentences[1]
+
+
+words = st.sampled_from([0, 1, 2, 3, 8, 63, 64, 65, 128, 192, 2**16, 2**31, 2**58, 2**62]) | st.integers(0, 40)
+
+
+@given(words, words, words, st.binary(max_size=600), st.integers(0, 1800), st.booleans())
+def test_a_header_of_garbage_is_refused_or_read_alike(
+    slots: int, slot_bytes: int, written: int, content: bytes, at: int, oldest: bool
+) -> None:
+    """Whatever a crash or a stranger left behind: an error or messages, the same ones, and an end."""
+    answers = []
+    for half in HALVES:
+        raw = bytearray(pure.ring_bytes(SLOTS, SLOT_BYTES))
+        raw[pure.HEADER_BYTES + at : pure.HEADER_BYTES + at + len(content)] = content
+        memory = memoryview(raw)[: pure.ring_bytes(SLOTS, SLOT_BYTES)]
+        struct.pack_into("<3Q", memory, 0, pure.MAGIC, slots, slot_bytes)
+        struct.pack_into("<Q", memory, 64, written)
+        try:
+            reader = half.RingReader(memory, from_oldest=oldest)
+        except pure.RingFormatError as error:
+            answers.append([str(error)])
+            continue
+        answers.append([fields(reader.read()) for _ in range(12)] + [reader.lost, reader.pending])
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(("slots", "slot_bytes"), [(9, 192), (8, 256), (2**58, 64), (2**62, 128), (2**63, 64)])
+def test_a_buffer_that_is_too_small_is_refused_alike(slots: int, slot_bytes: int) -> None:
+    for half in HALVES:
+        memory = memoryview(bytearray(pure.ring_bytes(8, 192)))
+        with pytest.raises(ValueError, match="the buffer is too small for this ring"):
+            half.RingWriter(memory, slots, slot_bytes, generation=1)
+        assert bytes(memory) == bytes(pure.ring_bytes(8, 192)), "and left as it was"

@@ -122,10 +122,11 @@ impl RingWriter {
             )));
         }
         let memory = Memory::new(buffer)?;
-        let words = HEADER_BYTES / 8 + (slots * slot_bytes / 8) as usize;
-        if words > memory.words {
+        let room = (memory.words as u64).saturating_sub(HEADER_BYTES as u64 / 8) / (slot_bytes / 8);
+        if slots > room {
             return Err(PyValueError::new_err("the buffer is too small for this ring"));
         }
+        let words = HEADER_BYTES / 8 + (slots * slot_bytes / 8) as usize;
         let load = |index: usize| memory.word(index).map(|word| word.load(Ordering::Acquire));
         let fits = (load(W_MAGIC)?, load(W_SLOTS)?, load(W_SLOT_BYTES)?) == (MAGIC, slots, slot_bytes);
         if !fits {

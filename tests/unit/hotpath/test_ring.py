@@ -1,11 +1,13 @@
 """The ring gives each reader the messages in order, whole, and says exactly how many it lost: in any interleaving."""
 
 import struct
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tickmesh.hotpath.pure import ring
 from tickmesh.hotpath.pure.ring import HEADER_BYTES, RingFormatError, RingReader, RingWriter, ring_bytes
 
 SLOTS, SLOT_BYTES = 8, 128
@@ -150,3 +152,40 @@ def test_a_reader_refuses_what_is_no_ring(content: bytes) -> None:
 
 def test_slots_are_aligned_to_cache_lines() -> None:
     assert HEADER_BYTES % 64 == 0 and SLOT_BYTES % 64 == 0
+
+
+def _stamps(memory: memoryview, number: int) -> tuple[int, bytes, int]:
+    """Lock, start of the body and the header's count, as another process would see them."""
+    start = HEADER_BYTES + (number % SLOTS) * SLOT_BYTES
+    (lock,), (written,) = struct.unpack_from("<Q", memory, start), struct.unpack_from("<Q", memory, 64)
+    return lock, bytes(memory[start + 16 : start + 22]), written
+
+
+def test_a_fence_stands_between_all_stores_whose_order_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory = buffer()
+    seen: list[Any] = []
+    monkeypatch.setattr(ring, "_KEEPS_ORDER", False)
+    monkeypatch.setattr(ring, "make_fence", lambda: lambda: seen.append(_stamps(memory, source.written + 1)))
+    source = writer(memory)
+    source.write("s", b"older")
+    for _ in range(SLOTS - 1):
+        source.write("s", b"other")
+    del seen[:]
+    source.write("s", b"newer")
+    old, new = b"solder", b"snewer"
+    odd, even, before = 2 * (SLOTS + 1) - 1, 2 * (SLOTS + 1), SLOTS
+    assert seen == [(odd, old, before), (odd, new, before), (even, new, before)]
+
+
+def test_a_ring_with_fences_works_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "_KEEPS_ORDER", False)
+    memory = buffer()
+    source, reader = writer(memory), RingReader(memory)
+    for number in range(1, 100):
+        source.write("s", payload(number))
+        reader.set_sleeping(1, True)
+        assert source.sleepers() == 1 << 8
+        source.woken(1)
+        taken = reader.read()
+        assert taken is not None and (taken.payload, taken.lost) == (payload(number), 0)
+    assert reader.read() is None

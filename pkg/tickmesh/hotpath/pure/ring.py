@@ -5,15 +5,20 @@ It works on any writable buffer and does no I/O; ``tickmesh.bus.ring`` maps the 
 
 Layout (little endian): a header of 256 bytes, then slots of a multiple of 64 bytes. Message ``n`` (from 1)
 lives in slot ``n % slots``. A slot's lock is ``2n-1`` while message n is written and ``2n`` when it is
-complete, so a reader that sees anything but ``2n`` before and after its copy knows what happened. Each slot
-carries a CRC-32: on a machine that reorders stores a torn copy is still found out. The header's ``written``
-is stored last; a writer that dies in between leaves a half-written slot behind that nobody was told of.
+complete, so a reader that sees anything but ``2n`` before and after its copy knows what happened. The header's
+``written`` is stored last; a writer that dies in between leaves a half-written slot behind that nobody was told of.
+
+Order: between these steps stands a fence. Machines of the x86 family keep the order of stores and of loads by
+themselves, so there it is nothing (decision 0260). A CRC-32 of the payload in each slot is a second opinion.
 """
 
 from __future__ import annotations
 
+import platform
 import struct
 import zlib
+from collections.abc import Callable
+from threading import Lock
 from typing import NamedTuple
 
 MAGIC = int.from_bytes(b"tmring\x01\n", "little")
@@ -29,6 +34,20 @@ _SLEEPERS = 16  # one byte per bell: 1 while its reader sleeps
 _OPEN, _CLOSED = 1, 2
 _HEAD = struct.Struct("<IHH")  # crc, subject bytes, payload bytes
 _crc32 = zlib.crc32
+_KEEPS_ORDER = platform.machine().lower() in ("x86_64", "amd64", "i386", "i686")
+
+
+def make_fence() -> Callable[[], object]:
+    """A call that no load and no store crosses: the release of a lock, then its acquisition; for one thread."""
+    lock = Lock()
+    lock.acquire()
+    release, acquire = lock.release, lock.acquire
+
+    def fence() -> None:
+        release()
+        acquire()
+
+    return fence
 
 
 class RingFormatError(ValueError):
@@ -52,13 +71,15 @@ class RingWriter:
     """The only writer of a buffer. A second life over the same buffer continues its sequence.
 
     Raises:
-        ValueError: ``slot_bytes`` is no multiple of 64, or there are fewer than two slots.
+        ValueError: ``slot_bytes`` is no multiple of 64, there are fewer than two slots, or too few bytes for them.
     """
 
     def __init__(self, buffer: memoryview, slots: int, slot_bytes: int, *, generation: int, pid: int = 0) -> None:
         if slot_bytes % 64 or not 64 <= slot_bytes <= 65472 or slots < 2:
             raise ValueError(f"a ring of {slots} slots of {slot_bytes} bytes is not possible: use multiples of 64")
         self._bytes = buffer.cast("B") if buffer.format != "B" else buffer
+        if ring_bytes(slots, slot_bytes) > len(self._bytes):
+            raise ValueError("the buffer is too small for this ring")
         self._words = self._bytes[: ring_bytes(slots, slot_bytes)].cast("Q")
         self._slots = slots
         self._slot_bytes = slot_bytes
@@ -72,6 +93,7 @@ class RingWriter:
         words[_GENERATION], words[_STATE] = generation, _OPEN
         words[_MAGIC] = MAGIC
         self._subjects: dict[str, bytes] = {}
+        self._fence = None if _KEEPS_ORDER else make_fence()
 
     @property
     def written(self) -> int:
@@ -94,16 +116,25 @@ class RingWriter:
         number = self._written + 1
         start = HEADER_BYTES + (number % self._slots) * self._slot_bytes
         words, raw, lock = self._words, self._bytes, start >> 3
+        fence = self._fence
         words[lock] = 2 * number - 1
+        if fence is not None:
+            fence()
         body = start + 16
         _HEAD.pack_into(raw, start + 8, _crc32(payload, number & 0xFFFFFFFF), head, size)
         raw[body : body + head] = name
         raw[body + head : body + head + size] = payload
+        if fence is not None:
+            fence()
         words[lock] = 2 * number
+        if fence is not None:
+            fence()
         words[_WRITTEN] = self._written = number
 
     def sleepers(self) -> int:
         """Bit pattern of readers that sleep: byte i is 1 when bell i should ring; 0 for nobody."""
+        if self._fence is not None:
+            self._fence()
         return self._words[_SLEEPERS]
 
     def woken(self, bell: int) -> None:
@@ -133,7 +164,8 @@ class RingReader:
         header = self._bytes[:HEADER_BYTES].cast("Q")
         slots, slot_bytes, magic = header[_SLOTS], header[_SLOT_BYTES], header[_MAGIC]
         header.release()
-        if magic != MAGIC or slots < 2 or slot_bytes % 64 or ring_bytes(slots, slot_bytes) > len(self._bytes):
+        possible = slots >= 2 and slot_bytes >= 64 and slot_bytes % 64 == 0
+        if magic != MAGIC or not possible or ring_bytes(slots, slot_bytes) > len(self._bytes):
             raise RingFormatError("this is not a ring, or one that is still being made")
         self._words = self._bytes[: ring_bytes(slots, slot_bytes)].cast("Q")
         self._slots = slots
@@ -143,6 +175,7 @@ class RingReader:
         self._next = max(1, written - slots + 2) if from_oldest else written + 1
         self.lost = 0
         self._subjects: dict[bytes, str] = {}
+        self._fence = None if _KEEPS_ORDER else make_fence()
 
     @property
     def pending(self) -> int:
@@ -164,7 +197,7 @@ class RingReader:
     def read(self) -> Taken | None:
         """The next message; None when there is none; ``lost`` counts what was overwritten before it."""
         lost = 0
-        words, raw, slots = self._words, self._bytes, self._slots
+        words, raw, slots, fence = self._words, self._bytes, self._slots, self._fence
         while True:
             number, written = self._next, words[_WRITTEN]
             if number > written:
@@ -175,11 +208,17 @@ class RingReader:
                 continue
             start = HEADER_BYTES + (number % slots) * self._slot_bytes
             lock = start >> 3
+            if fence is not None:
+                fence()
             if words[lock] == 2 * number:
+                if fence is not None:
+                    fence()
                 crc, head, size = _HEAD.unpack_from(raw, start + 8)
                 body = start + 16
                 if 16 + head + size <= self._slot_bytes:
                     name, payload = bytes(raw[body : body + head]), bytes(raw[body + head : body + head + size])
+                    if fence is not None:
+                        fence()
                     if words[lock] == 2 * number and _crc32(payload, number & 0xFFFFFFFF) == crc:
                         self._next = number + 1
                         subject = self._subjects.get(name)
@@ -192,6 +231,8 @@ class RingReader:
     def set_sleeping(self, bell: int, sleeping: bool) -> None:
         """Ask to be rung on ``bell`` for the next message, or not any more."""
         self._bytes[_SLEEPERS * 8 + bell] = 1 if sleeping else 0
+        if self._fence is not None:
+            self._fence()  # our flag first, then whether there is a message; the writer does the reverse
 
     def release(self) -> None:
         """Let go of the buffer, so that its owner can close it."""
