@@ -337,8 +337,7 @@ impl PreTradeKernel {
         let py = symbol.py();
         let known = twin::orders(py)?;
         let (holder, mut symbol) = (symbol, symbol.borrow_mut());
-        let name = strategy.to_str()?;
-        if name.is_empty() || intent_id.is_empty()? || stopped(&symbol, &account, strategy, &known.active)? {
+        if strategy.is_empty()? || intent_id.is_empty()? || stopped(&symbol, &account, strategy, &known.active)? {
             return Ok(NOT_PLAIN);
         }
         let mut seen = account.seen.bind(py).clone().borrow_mut();
@@ -353,7 +352,7 @@ impl PreTradeKernel {
         };
         let (buying, price_ticks) = (side > 0, if price != 0 { price } else { stop });
         let mut orders = symbol.orders.bind(py).clone().borrow_mut();
-        if orders.alike(name, side, price_ticks, lots) as i64 >= self.max_identical_open {
+        if orders.alike(strategy, side, price_ticks, lots)? as i64 >= self.max_identical_open {
             return Ok(IDENTICAL);
         }
         let mut second = account.messages_second.bind(py).clone().borrow_mut();
@@ -417,7 +416,7 @@ impl PreTradeKernel {
         symbol.open_orders += 1;
         let resting_ticks = if stop != 0 { 0 } else { price };
         let order = OpenOrder {
-            strategy: name.to_owned(),
+            strategy: strategy.clone().unbind(),
             side,
             leg,
             price_ticks,
@@ -428,7 +427,7 @@ impl PreTradeKernel {
         };
         reservations.set_item(client_order_id, holder)?;
         seen.add(intent_id)?;
-        orders.hold(client_order_id.to_str()?, order);
+        orders.hold(client_order_id, order)?;
         account.refresh(py, &mut symbol);
         second.note(now_mono_ns);
         minute.note(now_mono_ns);

@@ -177,6 +177,22 @@ def test_a_fence_stands_between_all_stores_whose_order_matters(monkeypatch: pyte
     assert seen == [(odd, old, before), (odd, new, before), (even, new, before)]
 
 
+@pytest.mark.parametrize("keeps_order", [True, False])
+def test_flag_and_message_never_pass_each_other_on_any_machine(
+    monkeypatch: pytest.MonkeyPatch, keeps_order: bool
+) -> None:
+    fences: list[str] = []
+    monkeypatch.setattr(ring, "_KEEPS_ORDER", keeps_order)
+    monkeypatch.setattr(ring, "make_fence", lambda: lambda: fences.append("fence"))
+    memory = buffer()
+    source, reader = writer(memory), RingReader(memory)
+    source.write("s", b"one")
+    del fences[:]
+    assert source.sleepers() == 0 and fences == ["fence"]
+    reader.set_sleeping(1, True)
+    assert fences == ["fence", "fence"]
+
+
 def test_a_ring_with_fences_works_as_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ring, "_KEEPS_ORDER", False)
     memory = buffer()

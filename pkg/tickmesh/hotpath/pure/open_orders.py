@@ -9,27 +9,31 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
-
 BOTH, LONG, SHORT = range(3)
 """The position that an order belongs to; the first is the only one of an account without hedge mode."""
 
 
-class OpenOrder(msgspec.Struct, frozen=True):
-    """One order: what it was when it was reserved, and ``left_lots`` of it, valued at ``worth_ticks``.
+class OpenOrder:
+    """One order: what it was when it was reserved, and ``left_lots`` of it, valued at ``worth_ticks``; never changed.
 
     ``side`` is the sign it gives to a position; ``price_ticks`` its price, else its stop price; ``resting_ticks`` is 0
     when it rests in no book.
     """
 
-    strategy: str
-    side: int
-    leg: int
-    price_ticks: int
-    lots: int
-    left_lots: int
-    worth_ticks: int
-    resting_ticks: int
+    __slots__ = ("left_lots", "leg", "lots", "price_ticks", "resting_ticks", "side", "strategy", "worth_ticks")
+
+    def __init__(
+        self, strategy: str, side: int, leg: int, price_ticks: int, lots: int, left_lots: int, worth_ticks: int,
+        resting_ticks: int,
+    ) -> None:  # fmt: skip
+        self.strategy = strategy
+        self.side = side
+        self.leg = leg
+        self.price_ticks = price_ticks
+        self.lots = lots
+        self.left_lots = left_lots
+        self.worth_ticks = worth_ticks
+        self.resting_ticks = resting_ticks
 
 
 class OpenOrders:
@@ -62,9 +66,12 @@ class OpenOrders:
 
     def leave(self, client_order_id: str, left_lots: int) -> None:
         """So much of it may still fill; unknown ids are no error."""
-        order = self._orders.get(client_order_id)
-        if order is not None:
-            self._orders[client_order_id] = msgspec.structs.replace(order, left_lots=left_lots)
+        old = self._orders.get(client_order_id)
+        if old is not None:
+            self._orders[client_order_id] = OpenOrder(
+                old.strategy, old.side, old.leg, old.price_ticks, old.lots, left_lots, old.worth_ticks,
+                old.resting_ticks,
+            )  # fmt: skip
 
     def alike(self, strategy: str, side: int, price_ticks: int, lots: int) -> int:
         """How many orders of that strategy were reserved with that side, price and quantity."""

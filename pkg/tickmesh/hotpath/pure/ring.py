@@ -9,7 +9,8 @@ complete, so a reader that sees anything but ``2n`` before and after its copy kn
 ``written`` is stored last; a writer that dies in between leaves a half-written slot behind that nobody was told of.
 
 Order: between these steps stands a fence. Machines of the x86 family keep the order of stores and of loads by
-themselves, so there it is nothing (decision 0260). A CRC-32 of the payload in each slot is a second opinion.
+themselves, so there it is nothing, except where a load must not pass a store (decision 0260). A CRC-32 of the payload
+in each slot is a second opinion.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ class RingWriter:
         words[_GENERATION], words[_STATE] = generation, _OPEN
         words[_MAGIC] = MAGIC
         self._subjects: dict[str, bytes] = {}
-        self._fence = None if _KEEPS_ORDER else make_fence()
+        self._barrier = make_fence()
+        self._fence = None if _KEEPS_ORDER else self._barrier
 
     @property
     def written(self) -> int:
@@ -133,8 +135,7 @@ class RingWriter:
 
     def sleepers(self) -> int:
         """Bit pattern of readers that sleep: byte i is 1 when bell i should ring; 0 for nobody."""
-        if self._fence is not None:
-            self._fence()
+        self._barrier()  # our message first, then who sleeps; the reader does the reverse
         return self._words[_SLEEPERS]
 
     def woken(self, bell: int) -> None:
@@ -175,7 +176,8 @@ class RingReader:
         self._next = max(1, written - slots + 2) if from_oldest else written + 1
         self.lost = 0
         self._subjects: dict[bytes, str] = {}
-        self._fence = None if _KEEPS_ORDER else make_fence()
+        self._barrier = make_fence()
+        self._fence = None if _KEEPS_ORDER else self._barrier
 
     @property
     def pending(self) -> int:
@@ -231,8 +233,7 @@ class RingReader:
     def set_sleeping(self, bell: int, sleeping: bool) -> None:
         """Ask to be rung on ``bell`` for the next message, or not any more."""
         self._bytes[_SLEEPERS * 8 + bell] = 1 if sleeping else 0
-        if self._fence is not None:
-            self._fence()  # our flag first, then whether there is a message; the writer does the reverse
+        self._barrier()  # our flag first, then whether there is a message; the writer does the reverse
 
     def release(self) -> None:
         """Let go of the buffer, so that its owner can close it."""
