@@ -144,7 +144,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
-        return _dispatch(parser, arguments)
+        code = _dispatch(parser, arguments)
+        sys.stdout.flush()  # a pipe that nobody reads shall break here, not while Python ends
+        return code
     except TickmeshError as error:
         print(f"tickmesh: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

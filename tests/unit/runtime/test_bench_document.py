@@ -1,9 +1,11 @@
 """The document's tables are written by the run that measured them."""
 
+from pathlib import Path
+
 import pytest
 
 from tickmesh.domain.errors import ConfigError
-from tickmesh.runtime.bench.document import updated
+from tickmesh.runtime.bench.document import check, updated
 from tickmesh.runtime.bench.result import Result, Skipped
 
 ABOUT = {"cores": 2, "machine": "x86_64", "system": "Linux 6-build", "python": "3.11.7", "load_before": 0.5}
@@ -73,3 +75,13 @@ def test_the_parts_of_an_orders_way_become_one_table_with_a_column_per_way() -> 
 def test_a_document_without_the_blocks_is_refused_with_the_missing_one() -> None:
     with pytest.raises(ConfigError, match="no block <!-- bench:lines -->"):
         updated("nothing", ABOUT, [], whole=False)
+
+
+def test_a_document_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        check(tmp_path / "absent.md")
+    (tmp_path / "half.md").write_text(DOCUMENT.replace("<!-- bench:parts -->", ""))
+    with pytest.raises(ConfigError, match="no block <!-- bench:parts -->"):
+        check(tmp_path / "half.md")
+    (tmp_path / "whole.md").write_text(DOCUMENT)
+    check(tmp_path / "whole.md")

@@ -3,7 +3,7 @@
 import pytest
 
 from tickmesh.domain.errors import ConfigError
-from tickmesh.runtime.bench.result import Result, Skipped, from_ns, ratios, table
+from tickmesh.runtime.bench.result import Failed, Result, Skipped, from_ns, ratios, table
 
 
 def test_quantiles_are_of_all_durations_in_microseconds() -> None:
@@ -31,10 +31,10 @@ def test_ratios_say_how_many_times_faster_and_what_share() -> None:
     assert found == {"hop_nats / hop_nats_raw": 1.5}
 
 
-def test_the_table_names_what_was_skipped_and_why() -> None:
-    text = table([Result("a", "us", 1, 2, 3, "what"), Skipped("b", "not here")])
+def test_the_table_names_what_was_skipped_and_what_failed_and_why() -> None:
+    text = table([Result("a", "us", 1, 2, 3, "what"), Skipped("b", "not here"), Failed("c", "OSError: broken")])
     assert "| `a` | 1.000 | 2.000 | us | 3 | what |" in text
-    assert "- skipped `b`: not here" in text
+    assert "- skipped `b`: not here" in text and "- failed `c`: OSError: broken" in text
 
 
 def test_an_unknown_name_is_refused_with_the_names_there_are() -> None:

@@ -25,11 +25,21 @@ def write(path: Path, about: Mapping[str, Any], outcomes: Sequence[Outcome], *, 
     Raises:
         ConfigError: it cannot be read or lacks a block.
     """
+    path.write_text(updated(_read(path), about, outcomes, whole=whole), encoding="utf-8")
+
+
+def check(path: Path) -> None:
+    """See that ``path`` can be brought up to date. Raises ConfigError like ``write``."""
+    text = _read(path)
+    for block in ("lines", "conditions", "ratios", "parts"):
+        _block(text, block)
+
+
+def _read(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"--write: cannot read {path} ({error.strerror})") from None
-    path.write_text(updated(text, about, outcomes, whole=whole), encoding="utf-8")
 
 
 def updated(text: str, about: Mapping[str, Any], outcomes: Sequence[Outcome], *, whole: bool) -> str:

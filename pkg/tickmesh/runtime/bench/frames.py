@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,30 +46,31 @@ def default_capture() -> Path | None:
 
 
 def load(path: Path) -> Frames:
-    """Read the frames of the first symbol of a capture that has a depth snapshot.
+    """Read the frames of a capture's symbol: of those with a depth snapshot, the one with most depth messages.
 
     Raises:
-        ConfigError: the file is no capture, or has no snapshot.
+        ConfigError: the file is no capture, or has no such symbol.
     """
-    records = []
-    for record in Capture(path).records():
-        records.append(record)
-        if len(records) >= _MAX_RECORDS:
-            break
-    snapshot = next((r for r in records if r.kind is Kind.SNAPSHOT and r.symbol), None)
-    if snapshot is None:
-        raise ConfigError(f"{path} has no depth snapshot in its first {_MAX_RECORDS} messages; give another --data")
-    mine = [r for r in records if r.symbol == snapshot.symbol and r.kind is not Kind.SNAPSHOT]
+    records = list(itertools.islice(Capture(path).records(), _MAX_RECORDS))
+    snapshots = {r.symbol: r.raw for r in reversed(records) if r.kind is Kind.SNAPSHOT and r.symbol}
+    depth = Counter(r.symbol for r in records if r.kind is Kind.DEPTH and r.symbol in snapshots)
+    if not depth:
+        raise ConfigError(
+            f"{path} has no symbol with both a depth snapshot and depth messages in its first {_MAX_RECORDS} messages; "
+            "give another --data"
+        )
+    symbol = depth.most_common(1)[0][0]
+    mine = [r for r in records if r.symbol == symbol and r.kind is not Kind.SNAPSHOT]
 
     def of(kinds: Sequence[Kind], most: int = _MAX_RECORDS) -> list[bytes]:
         return [r.raw for r in mine if r.kind in kinds][:most]
 
     return Frames(
-        instrument=infer_instruments(path)[snapshot.symbol],
-        snapshot=snapshot.raw,
+        instrument=infer_instruments(path)[symbol],
+        snapshot=snapshots[symbol],
         mix=of((Kind.DEPTH, Kind.BOOK_TICKER, Kind.TRADE, Kind.AGG_TRADE)),
         depth=of((Kind.DEPTH,), _MAX_DEPTH_FRAMES),
         tops=of((Kind.BOOK_TICKER,)),
-        trades=of((Kind.TRADE, Kind.AGG_TRADE)),
+        trades=of((Kind.TRADE,)),
         seconds=(mine[-1].receive_ns - mine[0].receive_ns) / 1e9,
     )

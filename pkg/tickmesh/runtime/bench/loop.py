@@ -101,7 +101,7 @@ WAYS = (
     ),
 )
 STAGES = ("in_feed", "to_strategy", "in_strategy", "to_execution", "in_checks", "to_socket")
-_summaries: dict[str, dict[str, Any]] = {}
+_summaries: dict[str, dict[str, Any] | LoopFailedError] = {}
 
 
 def stage_of(way: Way, stage: str) -> Result:
@@ -113,10 +113,16 @@ def stage_of(way: Way, stage: str) -> Result:
 
 
 def _summary(way: Way) -> dict[str, Any]:
-    """One run of each way, however many lines are taken from it."""
+    """One run of each way, however many lines are taken from it, and also when it failed."""
     if way.name not in _summaries:
-        _summaries[way.name] = run_up("--for", f"{_RUN_S}s", *way.arguments, settings=dict(way.settings))
-    return _summaries[way.name]
+        try:
+            _summaries[way.name] = run_up("--for", f"{_RUN_S}s", *way.arguments, settings=dict(way.settings))
+        except LoopFailedError as error:
+            _summaries[way.name] = error
+    found = _summaries[way.name]
+    if isinstance(found, LoopFailedError):
+        raise found
+    return found
 
 
 def tick_to_order(way: Way) -> Result:

@@ -55,12 +55,15 @@ class Path:
             if self.replica.on_snapshot(snapshot.lastUpdateId, bids, asks) and self.replica.synchronised:
                 break
         else:
-            raise RuntimeError("the capture's depth messages never join its snapshot")
+            raise AbsentError("the capture's depth messages never join its snapshot")
+        on_frame, features = self.market.on_frame, self.replica.features
 
-    def step(self, raw: bytes) -> object:
-        """One frame to features."""
-        self.market.on_frame(raw)
-        return self.replica.features()
+        def step(raw: bytes) -> object:
+            on_frame(raw)
+            return features()
+
+        self.step: Callable[[bytes], object] = step
+        """One frame to features; a closure, as those of the rivals are."""
 
     def sound(self) -> None:
         """What was measured must have been a living book."""
@@ -131,6 +134,8 @@ def small(name: str, kind: str) -> Callable[[Frames], Result]:
     def run(frames: Frames) -> Result:
         path = Path(half(name), frames)
         chosen = frames.tops if kind == "top" else frames.trades
+        if not chosen:
+            raise AbsentError(f"the capture has no {'bookTicker' if kind == 'top' else 'trade'} messages")
         step = path.step if kind == "top" else path.market.on_frame
         what = "bookTicker bytes to features" if kind == "top" else "trade bytes to a trade"
         return from_ns(f"{kind}_{name}", timed(step, chosen[:20_000]), f"{what}, {name}")
@@ -139,18 +144,19 @@ def small(name: str, kind: str) -> Callable[[Frames], Result]:
 
 
 def mix(name: str) -> Callable[[Frames], Result]:
-    """Messages a second of the natural mix, in blocks of 1000, on one core."""
+    """Messages a second of the natural mix, in blocks of 1000 (or a tenth of a short capture), on one core."""
 
     def run(frames: Frames) -> Result:
         path = Path(half(name), frames)
         clock = time.perf_counter_ns
         rates = []
-        for start in range(0, len(frames.mix) - 999, 1000):
-            block = frames.mix[start : start + 1000]
+        size = max(1, min(1000, len(frames.mix) // 10))
+        for start in range(0, len(frames.mix) - size + 1, size):
+            block = frames.mix[start : start + size]
             began = clock()
             for raw in block:
                 path.step(raw)
-            rates.append(1000 * 1e9 / (clock() - began))
+            rates.append(size * 1e9 / (clock() - began))
         path.sound()
         rates.sort()
         what = f"messages a second of the capture's natural mix on one core, {name} (p99: the slowest hundredth)"
@@ -161,29 +167,56 @@ def mix(name: str) -> Callable[[Frames], Result]:
 
 
 def allocations_native(frames: Frames) -> Result:
-    """Memory blocks that CPython and the crate's allocator hand out per message on the steady path."""
+    """Blocks that the crate's allocator hands out per message: into the book, its features, its message's bytes."""
     path = Path(half("native"), frames)
     count = getattr(hotpath.native, "allocations", None)
     if count is None:
         raise AbsentError("this native half was built without its allocation counter")
-    on_frame = path.market.on_frame
-    for raw in frames.mix[:30_000]:
-        on_frame(raw)
-    chosen = frames.mix[30_000:40_000]
+    stamps = (1, 2, 3, 4, 5, 6)
+
+    def step(raw: bytes) -> None:
+        path.step(raw)
+        path.replica.encode_update(*stamps)
+
+    warm = min(30_000, len(frames.mix) // 2)
+    for raw in frames.mix[:warm]:
+        step(raw)
+    chosen = frames.mix[warm : warm + 10_000]
     before = count()
     for raw in chosen:
-        on_frame(raw)
+        step(raw)
     after = count()
+    path.sound()
     per_message = (after - before) / len(chosen)
-    what = "allocations of the crate per message on the steady path"
+    what = "allocations of the crate per message on the steady path: book, features, message"
     return Result("allocations_native", "blocks", round(per_message, 4), round(per_message, 4), len(chosen), what)
 
 
-def _rival(name: str, make: Callable[[Frames], rivals.Step], what: str) -> Callable[[Frames], Result]:
+def _rival(
+    name: str, make: Callable[[Frames], rivals.Step], what: str, *, keeps_a_book: bool = False
+) -> Callable[[Frames], Result]:
     def run(frames: Frames) -> Result:
-        return from_ns(name, timed(make(frames), frames.depth), what)
+        step = make(frames)
+        durations = timed(step, frames.depth)
+        if keeps_a_book:
+            _same_book(frames, step)
+        return from_ns(name, durations, what)
 
     return run
+
+
+def _same_book(frames: Frames, step: rivals.Step) -> None:
+    """A rival's book must end where ours does: it has then done the work. Its last message again changes nothing."""
+    path = Path(half("pure"), frames)
+    for raw in frames.depth:
+        path.market.on_frame(raw)
+    path.sound()
+    (bid, bid_lots), (ask, ask_lots) = path.replica.bids(1)[0], path.replica.asks(1)[0]
+    tick = float(frames.instrument.tick_size)
+    ours = (bid + ask) / 2 * tick, (ask - bid) * tick, (bid_lots - ask_lots) / (bid_lots + ask_lots)
+    theirs: Any = step(frames.depth[-1])
+    if any(abs(float(their) - our) > 1e-6 * tick for their, our in zip(theirs, ours, strict=True)):
+        raise RuntimeError(f"its book ends at {theirs}, ours at {ours}: the figure would compare different work")
 
 
 def depth_hftbacktest(frames: Frames) -> Result:
@@ -199,5 +232,9 @@ def depth_hftbacktest(frames: Frames) -> Result:
 
 depth_msgspec_floor = _rival("depth_msgspec_floor", rivals.msgspec_floor, "bare msgspec decode of the same bytes")
 copy_floor = _rival("copy_floor", rivals.memory_copy, "memory copy of the same bytes")
-depth_cryptofeed = _rival("depth_cryptofeed", rivals.cryptofeed, "cryptofeed's path: yapic.json, Decimal, order_book")
-depth_nautilus = _rival("depth_nautilus", rivals.nautilus, "NautilusTrader's Binance adapter and OrderBook")
+depth_cryptofeed = _rival(
+    "depth_cryptofeed", rivals.cryptofeed, "cryptofeed's path: yapic.json, Decimal, order_book", keeps_a_book=True
+)
+depth_nautilus = _rival(
+    "depth_nautilus", rivals.nautilus, "NautilusTrader's Binance adapter and OrderBook", keeps_a_book=True
+)

@@ -37,7 +37,18 @@ class Skipped:
         return asdict(self)
 
 
-Outcome = Result | Skipped
+@dataclass(slots=True)
+class Failed:
+    """A benchmark that should have run and did not; ``why`` is its error."""
+
+    name: str
+    why: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Outcome = Result | Skipped | Failed
 
 
 def from_ns(name: str, durations_ns: Sequence[int], what: str, *, per: int = 1) -> Result:
@@ -89,14 +100,15 @@ def ratios(results: Sequence[Result]) -> list[dict[str, Any]]:
 
 
 def table(results: Sequence[Outcome]) -> str:
-    """Markdown: results, then ratios, then what was skipped and why."""
+    """Markdown: results, then ratios, then what was skipped or failed, and why."""
     done = [r for r in results if isinstance(r, Result)]
     lines = ["| name | p50 | p99 | unit | n | what |", "|---|---:|---:|---|---:|---|"]
     lines += [f"| `{r.name}` | {r.p50:,.3f} | {r.p99:,.3f} | {r.unit} | {r.n:,} | {r.what} |" for r in done]
     if compared := ratios(done):
         lines += ["", "| ratio of medians | value | meaning |", "|---|---:|---|"]
         lines += [f"| `{r['name']}` | {r['value']:,.3f} | {r['meaning']} |" for r in compared]
-    skipped = [r for r in results if isinstance(r, Skipped)]
-    if skipped:
-        lines += ["", *(f"- skipped `{s.name}`: {s.why}" for s in skipped)]
+    for kind, word in ((Skipped, "skipped"), (Failed, "failed")):
+        missing = [r for r in results if isinstance(r, kind)]
+        if missing:
+            lines += ["", *(f"- {word} `{m.name}`: {m.why}" for m in missing)]
     return "\n".join(lines)

@@ -35,9 +35,14 @@ class _Message(msgspec.Struct):
     data: _Depth
 
 
-def msgspec_floor(_: Frames) -> Step:
+def _combined(frames: Frames) -> bool:
+    """Whether the capture is of a combined stream, whose messages are in an envelope."""
+    return frames.depth[0].startswith(b'{"stream"')
+
+
+def msgspec_floor(frames: Frames) -> Step:
     """A typed decode and nothing else: no book, no features."""
-    return msgspec.json.Decoder(_Message).decode
+    return msgspec.json.Decoder(_Message if _combined(frames) else _Depth).decode
 
 
 def memory_copy(_: Frames) -> Step:
@@ -55,10 +60,12 @@ def cryptofeed(frames: Frames) -> Step:
     for side, key in ((book.bids, "bids"), (book.asks, "asks")):
         for price, size in start[key]:
             side[Decimal(price)] = Decimal(size)
-    zero = Decimal(0)
+    zero, combined = Decimal(0), _combined(frames)
 
     def step(raw: bytes) -> object:
-        message = json.loads(raw, parse_float=Decimal)["data"]
+        message = json.loads(raw, parse_float=Decimal)
+        if combined:
+            message = message["data"]
         for side, key in ((book.bids, "b"), (book.asks, "a")):
             for price_text, size_text in message[key]:
                 price, size = Decimal(price_text), Decimal(size_text)
@@ -86,10 +93,14 @@ def nautilus(frames: Frames) -> Step:
     as_message = {"e": "", "E": 0, "s": "", "U": 0, "u": start["lastUpdateId"], "b": start["bids"], "a": start["asks"]}
     snapshot = msgspec.convert(as_message, BinanceOrderBookData)
     book.apply_deltas(snapshot.parse_to_order_book_deltas(instrument_id, ts_init=0, snapshot=True))
-    decode = msgspec.json.Decoder(BinanceOrderBookMsg).decode
+    combined = _combined(frames)
+    decode = msgspec.json.Decoder(BinanceOrderBookMsg if combined else BinanceOrderBookData).decode
 
     def step(raw: bytes) -> object:
-        deltas = decode(raw).data.parse_to_order_book_deltas(instrument_id=instrument_id, ts_init=0)
+        message = decode(raw)
+        deltas = (message.data if combined else message).parse_to_order_book_deltas(
+            instrument_id=instrument_id, ts_init=0
+        )
         book.apply_deltas(deltas)
         bids, asks = float(book.best_bid_size()), float(book.best_ask_size())
         return book.midpoint(), book.spread(), (bids - asks) / (bids + asks)
@@ -108,13 +119,14 @@ def hftbacktest(frames: Frames) -> tuple[Callable[[int], object], int]:
     from hftbacktest import BUY_EVENT, DEPTH_EVENT, EXCH_EVENT, LOCAL_EVENT, SELL_EVENT, event_dtype
     from hftbacktest.binding import FuseMarketDepth_
 
-    decode = msgspec.json.Decoder(_Message).decode
+    decode: Any = msgspec_floor(frames)
     depth = FuseMarketDepth_(float(frames.instrument.tick_size), float(frames.instrument.lot_size))
     rows: list[tuple[Any, ...]] = []
     edges = [0]
     kind = DEPTH_EVENT | EXCH_EVENT | LOCAL_EVENT
     for raw in frames.depth:
-        data = decode(raw).data
+        message = decode(raw)
+        data = message.data if _combined(frames) else message
         at = data.T * 1_000_000
         for side, levels in ((BUY_EVENT, data.b), (SELL_EVENT, data.a)):
             rows += [(kind | side, at, at, float(p), float(q), 0, 0, 0.0) for p, q in levels]

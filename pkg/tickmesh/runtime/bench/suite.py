@@ -1,7 +1,8 @@
 """Every benchmark by name, and the run over the chosen ones.
 
 In: names, a capture. Out: a list of outcomes in table order. One that cannot run here is skipped by name with the
-reason; one that fails ends the run, because a table with silent holes is worse than none.
+reason; one that fails is named with its error, and the command ends with 1, because half an hour of other figures is
+no less true for it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tickmesh.domain.errors import ConfigError
 from tickmesh.runtime.bench import document, engine, goals, hops, loop, market, orders, walk
 from tickmesh.runtime.bench import machine as machine_bench
 from tickmesh.runtime.bench.frames import Frames, default_capture, load
-from tickmesh.runtime.bench.result import Outcome, Result, Skipped, ratios, table
+from tickmesh.runtime.bench.result import Failed, Outcome, Result, Skipped, ratios, table
 
 Run = Callable[[Frames], Result]
 
@@ -94,10 +95,13 @@ def choose(only: str) -> list[str]:
     Raises:
         ConfigError: a name that there is not.
     """
-    wanted = [name.strip() for name in only.split(",") if name.strip()] or list(NAMES)
+    if not only:
+        return list(NAMES)
+    wanted = [name.strip() for name in only.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in NAMES]
-    if unknown:
-        raise ConfigError(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    if unknown or not wanted:
+        named = ", ".join(unknown) or repr(only)
+        raise ConfigError(f"there is no benchmark {named}; there are {', '.join(NAMES)}")
     return [name for name in NAMES if name in wanted]
 
 
@@ -112,12 +116,15 @@ def run(names: list[str], data: Path | None, say: Callable[[str], None]) -> list
     for name in names:
         say(f"{name} ...")
         began = time.monotonic()
-        outcome = _feed_cpu(data, frames) if name == FEED_CPU else _one(name, frames)
+        try:
+            outcome = _feed_cpu(data, frames) if name == FEED_CPU else _one(name, frames)
+        except Exception as error:  # anything of its own or of a rival's: the others are still to come
+            outcome = Failed(name, f"{type(error).__name__}: {error}")
         outcomes.append(outcome)
         if isinstance(outcome, Result):
             say(f"{name}: p50 {outcome.p50:g} p99 {outcome.p99:g} {outcome.unit} ({time.monotonic() - began:.0f} s)")
         else:
-            say(f"{name}: skipped, {outcome.why}")
+            say(f"{name}: {'failed' if isinstance(outcome, Failed) else 'skipped'}, {outcome.why}")
     return outcomes
 
 
@@ -145,6 +152,8 @@ def _one(name: str, frames: Frames | None) -> Outcome:
 def _feed_cpu(data: Path | None, frames: Frames | None) -> Outcome:
     if data is None or frames is None:
         return Skipped(FEED_CPU, _NO_CAPTURE)
+    if frames.seconds <= 0:
+        return Skipped(FEED_CPU, "the capture has no two messages at different times")
     return loop.feed_cpu(data, len(frames.mix) / frames.seconds)
 
 
@@ -164,6 +173,8 @@ def main(arguments: Any) -> int:
     import json
 
     names = choose(arguments.only or "")
+    if arguments.write:
+        document.check(Path(arguments.write))  # before the half hour, not after it
     data = Path(arguments.data) if arguments.data else None
     if data is not None and not data.is_file():
         raise ConfigError(f"there is no capture {data}; --data takes a market data file")
@@ -178,6 +189,7 @@ def main(arguments: Any) -> int:
             "ratios": ratios(results),
             "goals": [v.as_dict() for v in verdicts],
             "skipped": [o.as_dict() for o in outcomes if isinstance(o, Skipped)],
+            "failed": [o.as_dict() for o in outcomes if isinstance(o, Failed)],
         }
         print(json.dumps(found))
     else:
@@ -186,4 +198,4 @@ def main(arguments: Any) -> int:
             print("\n".join(["", *goals.rows(verdicts), "", f"{goals.summary(verdicts)}."]))
     if arguments.write:
         document.write(Path(arguments.write), about, outcomes, whole=not arguments.only)
-    return 0
+    return 1 if any(isinstance(o, Failed) for o in outcomes) else 0
