@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -54,6 +55,12 @@ class Run:
                 words = process.cmdline()
                 found[words[-1] if words[-2:-1] == ["run"] else Path(words[0]).name.split("-")[0]] = process
         return found
+
+    def halves(self) -> dict[str, set[str]]:
+        """By process, which half of the hot path its log says that it started on, in each of its lives."""
+        logs = (self.data_dir / "logs").glob("*.log")
+        found = {log.stem: set(re.findall(r"hot path: (\w+)", log.read_text(errors="replace"))) for log in logs}
+        return {name: halves for name, halves in found.items() if halves}
 
     def summary(self, timeout_s: float = 200.0) -> dict[str, Any]:
         """Wait for its end; the JSON of its last line."""

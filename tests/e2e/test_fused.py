@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tickmesh import hotpath
+
 sys.path.insert(0, str(Path(__file__).parent))
 from harness import Run, assert_sound
 
@@ -29,6 +31,7 @@ def test_killing_the_fused_process_again_and_again_loses_and_doubles_nothing(run
         time.sleep(4)
         run.children()["hot"].kill()
     summary = run.summary()
+    assert run.halves()["hot"] == {hotpath.HALF}
     assert_sound(summary)
     assert summary["restarts"] == {"hot": 3}
     assert summary["fills"] > 0

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tickmesh import hotpath
 from tickmesh.venues.capture import rebuild_book
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -28,7 +29,9 @@ Start = Callable[..., Run]
 
 
 def test_ticks_become_orders_become_fills_and_a_second_run_picks_the_state_up(up: Start) -> None:
-    first = up("--for", "20s").summary()
+    run = up("--for", "20s")
+    first = run.summary()
+    assert run.halves() == {name: {hotpath.HALF} for name in SERVICES}
     assert_sound(first)
     assert first["events"] > 100
     assert first["gaps"] == 0

@@ -15,7 +15,7 @@ from collections.abc import Awaitable
 
 from tickmesh.bus.fused import FusedBus
 from tickmesh.domain.errors import TickmeshError
-from tickmesh.runtime.host import connect, hosted, make_service, spin, tell_bus
+from tickmesh.runtime.host import connect, hosted, make_service, say_which_half, spin, tell_bus
 from tickmesh.runtime.table import FUSED, hot_services
 from tickmesh.services.service import Service
 from tickmesh.settings import Settings
@@ -44,6 +44,7 @@ async def _host(settings: Settings) -> None:
         await asyncio.sleep(0)  # each registers its routes before its first await
         for service in services:
             await service.admin.start()
+        say_which_half()
         log.info("started %s in one process", ", ".join(running))
         await _until(stopping, running)
         for service in services:

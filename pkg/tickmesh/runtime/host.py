@@ -124,7 +124,7 @@ async def _host(name: str, settings: Settings) -> None:
     try:
         await asyncio.sleep(0)  # run registers its routes before its first await
         await admin.start()
-        _say_which_half()
+        say_which_half()
         await running
         log.info("drained")
     finally:
@@ -148,7 +148,7 @@ def refuse_other_half(require: str) -> None:
         )
 
 
-def _say_which_half() -> None:
+def say_which_half() -> None:
     """A fall-back to Python that nobody asked for is never silent."""
     if hotpath.HALF == "native" or hotpath.FORCED:
         log.info("started; hot path: %s", hotpath.HALF)

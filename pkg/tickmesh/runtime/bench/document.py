@@ -31,7 +31,7 @@ def write(path: Path, about: Mapping[str, Any], outcomes: Sequence[Outcome], *, 
 def check(path: Path) -> None:
     """See that ``path`` can be brought up to date. Raises ConfigError like ``write``."""
     text = _read(path)
-    for block in ("lines", "conditions", "ratios", "parts"):
+    for block in ("lines", "conditions", "goals", "ratios", "parts"):
         _block(text, block)
 
 
