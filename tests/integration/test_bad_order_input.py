@@ -119,6 +119,22 @@ async def test_what_cannot_be_is_recorded_with_its_content_and_told_and_changes_
     await rig.settle()
 
 
+async def test_of_a_flood_of_nonsense_every_piece_is_counted_and_few_are_written(rig: OddRig) -> None:
+    async def counted() -> int:
+        return int((await rig.get("execution", "/stats"))["counters"]["anomalies_total"])
+
+    before, pieces = await counted(), 200
+    for number in range(pieces):
+        assert rig.line.say(update("flood", i=f"piece {number}")) == 1
+    async with asyncio.timeout(30):
+        while await counted() < before + pieces:
+            await asyncio.sleep(0.1)
+    await asyncio.sleep(1.0)  # housekeeping has written its figures again meanwhile
+    assert await counted() == before + pieces, "each one once"
+    assert len([e for e in rig.events if e.anomaly]) < pieces / 2
+    await rig.until(rig.send(rig.intent(behind_ticks=200)), S.SUBMITTED)
+
+
 @pytest.mark.parametrize("rig", [1.0], indirect=True)
 async def test_an_event_of_an_order_that_nobody_knows_is_told_and_the_venue_decides(rig: OddRig) -> None:
     line, alert = await rig.odd(update("by-hand-1"))

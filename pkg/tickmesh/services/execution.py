@@ -196,21 +196,25 @@ class _Desk:
             keepalive_s=own.keepalive_s, first_backoff_s=own.stream_backoff_s, connect=outside.connect,
             gate=self.trading.stream, on_malformed=lambda text: self._odd("", "", text),
         )  # fmt: skip
+        self._be_asked()
+        self._tasks: list[asyncio.Task[None]] = []
+        m = service.metrics
+        self._stream_gauge = m.gauge("user_stream_connected", "1 while the user stream is connected")
+        self._odd_second = (0, 0)
+        self._only_counted = 0
+        self._waiting = m.gauge("journal_waiting", "journal records that are not stored yet")
+        self._open = m.gauge("orders_open", "orders that may still trade")
+        self._fills = m.counter("fills_total", "executions of ours")
+        self._anomalies = m.counter("anomalies_total", "inputs that did not fit")
+
+    def _be_asked(self) -> None:
+        """What the parts ask of the desk while they work, and tell it."""
         self.path.algos.on_odd = self._odd
         self.rest.on_malformed = lambda text: self._odd("", "", text)
         self.journal.may_write = self._is_writer
         self.path.on_anomaly = self._tell_of
         self.path.on_throttled = self._on_throttled
         self.path.is_writer = lambda: self._is_writer() and not self._leaving
-        self._tasks: list[asyncio.Task[None]] = []
-        m = service.metrics
-        self._stream_gauge = m.gauge("user_stream_connected", "1 while the user stream is connected")
-        self._odd_total = m.counter("anomalies_total", "inputs of the venue's stream that did not fit")
-        self._odd_second = (0, 0)
-        self._waiting = m.gauge("journal_waiting", "journal records that are not stored yet")
-        self._open = m.gauge("orders_open", "orders that may still trade")
-        self._fills = m.counter("fills_total", "executions of ours")
-        self._anomalies = m.counter("anomalies_total", "inputs that did not fit")
 
     def state(self) -> dict[str, object]:
         """What ``tickmesh replay`` rebuilds: equal hashes mean equal state once nothing waits for the journal."""
@@ -417,11 +421,14 @@ class _Desk:
         self.path.on_record_stored(record)
         self.checkpoints.note(record.message, seq)
 
+    def _count(self) -> None:
+        self._fills.value, self._anomalies.value = self.effects.fills, self.ledger.anomalies + self._only_counted
+
     async def _housekeeping(self, turns: int) -> None:
         self.path.flush()
         self._waiting.set(self.journal.waiting)
         self._open.set(len(self.ledger.open))
-        self._fills.value, self._anomalies.value = self.effects.fills, self.ledger.anomalies
+        self._count()
         self._watch_stream()
         self.trading.show()
         with contextlib.suppress(VenueCallError):
@@ -520,14 +527,16 @@ class _Desk:
 
     def _odd(self, symbol: str, client_id: str, text: str) -> None:
         """Keep in the journal and tell people of an input that does not fit; a flood of them is only counted."""
-        self._odd_total.inc()
         second = self.service.clock.mono_ns() // 1_000_000_000
         if second != self._odd_second[0]:
             self._odd_second = (second, 0)
         if self._odd_second[1] >= _ODD_PER_S:
+            self._only_counted += 1
+            self._count()
             return
         self._odd_second = (second, self._odd_second[1] + 1)
         self.ledger.refuse(symbol, client_id, text, self.service.clock.wall_ns())
+        self._count()
         self.path.flush()
 
     def _tell_of(self, event: OrderEvent) -> None:
