@@ -15,6 +15,8 @@ from tickmesh.execution.ledger import OrderLedger
 
 _MARK_EVERY = 60
 """Marks within a horizon: the checkpoint lags it by at most a sixtieth."""
+_MOST_MARKS = 1000
+"""Marks that are kept while an order rests and holds the checkpoint back; more are thinned out, every second one."""
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -33,13 +35,15 @@ class CheckpointKeeper:
         self._current = start
         self._first_line: dict[str, int] = {}
         self._trades = dict(start.trades)
-        self._marks: deque[tuple[int, Checkpoint]] = deque()
+        self._marks: deque[tuple[int, Checkpoint]] = deque()  # bounded by _MOST_MARKS
 
     def note(self, message: OrderEvent | FillEvent, seq: int) -> None:
         """A line is stored (or was read back) as ``seq``."""
         if not self._marks or message.publish_ns - self._marks[-1][0] > self._horizon_ns // _MARK_EVERY:
             mark = Checkpoint(seq, message.publish_ns, dict(self._trades))
             self._marks.append((message.publish_ns, mark))
+            if len(self._marks) > _MOST_MARKS:
+                self._marks = deque([marked for place, marked in enumerate(self._marks) if place % 2 == 0])
         if isinstance(message, FillEvent):
             self._trades[message.symbol] = max(self._trades.get(message.symbol, 0), message.trade_id)
         elif not message.anomaly:

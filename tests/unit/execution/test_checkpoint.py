@@ -82,3 +82,26 @@ def test_the_checkpoint_moves_on_when_everything_before_it_is_settled() -> None:
             keeper.note(record.message, number + 1)
     point = keeper.advance(ledger, 1000 * S)
     assert 85 < point.seq <= 94
+
+
+def test_an_order_that_rests_for_months_makes_the_keeper_no_larger_and_its_end_moves_the_checkpoint_on() -> None:
+    ledger, keeper = OrderLedger("main", "binance", Nobody()), CheckpointKeeper(HORIZON_S, Checkpoint())
+    stored = 0
+
+    def fact(client_id: str, state: OrderState, now_ns: int) -> None:
+        nonlocal stored
+        report = Report(int(client_id), state, 0, Decimal(0), now_ns // 1_000_000, 2)
+        ledger.on_fact(VenueFact(symbol="X", client_order_id=client_id, report=report), now_ns)
+        for record in ledger.take_outbox():
+            stored += 1
+            keeper.note(record.message, stored)
+
+    fact("1", OrderState.SUBMITTED, S)
+    first_line, kept = stored, []
+    for number in range(2, 5000):
+        fact(str(number), OrderState.CANCELED, number * 10 * S)
+        kept.append(len(keeper._marks))
+    assert keeper.advance(ledger, 50_000 * S).seq <= first_line, "it still rests: nothing after its line is skipped"
+    assert max(kept) <= 1000
+    fact("1", OrderState.CANCELED, 50_000 * S)
+    assert stored - 14 <= keeper.advance(ledger, 50_000 * S).seq <= stored - 6, "a horizon of 60 s, a line each 10 s"
