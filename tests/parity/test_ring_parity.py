@@ -47,7 +47,9 @@ class Rings:
         assert self.writers[0].written == self.writers[1].written
 
     def read(self) -> Any:
-        taken = [fields(reader.read()) for readers in self.readers for reader in readers]
+        found = [reader.read() for readers in self.readers for reader in readers]
+        assert all(isinstance(each, pure.Taken | hotpath.native.Taken | None) for each in found)
+        taken = [fields(each) for each in found]
         assert taken.count(taken[0]) == 4, taken
         state = [(r.pending, r.lost, r.closed, r.restarted()) for readers in self.readers for r in readers]
         assert state.count(state[0]) == 4, state

@@ -129,6 +129,7 @@ class Half:
         account = self.account
         windows = (account.messages_second, account.messages_minute, self.throttle)
         legs = [getattr(symbol, leg) for symbol in self.symbols for leg in ("both", "long", "short")]
+        assert all(isinstance(leg, self.state.Leg) for leg in legs)
         return [
             *(getattr(account, name) for name in ACCOUNT),
             *(getattr(symbol, name) for symbol in self.symbols for name in SYMBOL),

@@ -225,7 +225,7 @@ class _Splice(asyncio.Protocol):
     """Takes the place of the stream reader under the socket; writing's flow control still reaches the writer."""
 
     def __init__(self, client: DirectClient, writer: Any) -> None:
-        self.waiting: deque[tuple[Any, ...]] = deque()
+        self.waiting: deque[tuple[Any, ...]] = deque()  # bounded: past _MAX_WAITING_MESSAGES nothing is read
         self.wake = asyncio.Event()
         self.ended: Exception | None = None
         self._client = client

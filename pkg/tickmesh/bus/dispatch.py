@@ -48,13 +48,13 @@ class Ordered:
             return
         result = self._call(subject, reply, payload)
         if result is not None:
-            self._waiting = deque()
+            self._waiting = deque()  # bounded by MAX_WAITING in hand()
             self._spawn(self._work(result), f"handle:{self._name}")
 
     def _call(self, subject: str, reply: str, payload: bytes) -> Awaitable[None] | None:
         try:
             result = self._handler(subject, reply, payload)
-        except Exception:
+        except Exception:  # one message that its handler cannot take must not make the subscription deaf
             self._on_error()
             log.exception("handler of %s failed on %s; the message is skipped", self._name, subject)
             return None
@@ -72,6 +72,6 @@ class Ordered:
     async def _finish(self, result: Awaitable[None]) -> None:
         try:
             await result
-        except Exception:
+        except Exception:  # as in _call
             self._on_error()
             log.exception("handler of %s failed; the message is skipped", self._name)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from tickmesh.domain.errors import TickmeshError
+
 MAX_LINE = 4096
 _M, _I = b"MI"
 _MESSAGE, _LINE = b"MH", b"P+-I"
@@ -16,8 +18,12 @@ OnMessage = Callable[[int, bytes, bytes, bytes, bytes], None]
 """Called with (sid, subject, reply, header block, payload); reply and headers may be empty."""
 
 
-class FrameError(ValueError):
+class FrameError(TickmeshError, ValueError):
     """These bytes are not the NATS protocol; the connection must be made anew."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(f"the server sent what is not the NATS protocol: {found}")
+        self.found = found
 
 
 class Frames:

@@ -99,7 +99,7 @@ class MemoryKeyValue:
         return [key for key, entry in self._entries.items() if entry.value is not None]
 
     async def watch(self, key: str = ">") -> AsyncIterator[KvEntry]:
-        queue: asyncio.Queue[KvEntry] = asyncio.Queue()
+        queue: asyncio.Queue[KvEntry] = asyncio.Queue()  # bounded by what one process puts
         for entry in list(self._entries.values()):
             if matches(key, entry.key):
                 queue.put_nowait(entry)

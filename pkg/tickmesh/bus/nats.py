@@ -340,7 +340,7 @@ class NatsBus:
             for message in messages:
                 try:
                     await handler(message)
-                except Exception:
+                except Exception:  # whatever it is, the message is not lost: unacknowledged, it comes again
                     self.handler_errors += 1
                     log.exception("consumer %s failed on %s; it will be redelivered", durable, message.subject)
                     await message.nak(delay_s=1.0)
@@ -418,7 +418,7 @@ class NatsBus:
             await handler(messages)
         except DependencyError:
             raise
-        except Exception:
+        except Exception:  # whatever it is, what was not acknowledged comes again
             self.handler_errors += 1
             log.exception("consumer %s of %s failed; its messages will be redelivered", durable, stream)
             for message in messages:

@@ -92,7 +92,7 @@ class Puller:
         self._send = send
         self._inbox = client.new_inbox()
         self._subscription: object | None = None
-        self._buffer: deque[Stored] = deque()
+        self._buffer: deque[Stored] = deque()  # bounded by what was asked for
         self._asked = 0
         """Messages that the server may still send for our open requests."""
         self._arrived = asyncio.Event()

@@ -67,6 +67,7 @@ def create(path: Path, size: int) -> int:
 
 
 def is_still(path: Path, status: os.stat_result) -> bool:
+    """Whether ``path`` still leads to the file that ``status`` describes; not once another took its name."""
     try:
         now = path.stat()
     except OSError:

@@ -18,6 +18,10 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
 class RefusedError(TickmeshError):
     """The gateway understood and said no; its own sentence is the text. Asking again does not help."""
 
+    def __init__(self, status: int, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
 
 class GatewayClient:
     """Asks the gateway of ``settings``, or the one at ``url``."""
@@ -57,7 +61,7 @@ class GatewayClient:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
                 return int(response.status), json.load(response)
         except urllib.error.HTTPError as error:
-            raise RefusedError(_sentence(error)) from None
+            raise RefusedError(error.code, _sentence(error)) from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)
             raise DependencyError(

@@ -17,6 +17,8 @@ class Side(IntEnum):
 
 
 class OrderType(StrEnum):
+    """How an order meets the market; the venue's own words. All but LIMIT and MARKET wait for a trigger price."""
+
     LIMIT = "LIMIT"
     MARKET = "MARKET"
     STOP = "STOP"
@@ -65,6 +67,8 @@ TERMINAL_STATES = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.
 
 
 class IntentAction(StrEnum):
+    """What an intent asks for: an order, the end of one, or the end of all of its scope."""
+
     PLACE = "PLACE"
     CANCEL = "CANCEL"
     CANCEL_ALL = "CANCEL_ALL"
@@ -95,12 +99,16 @@ class RiskState(StrEnum):
 
 
 class BreakerState(StrEnum):
+    """States of a circuit breaker (ARCHITECTURE.md section 5)."""
+
     CLOSED = "Closed"
     OPEN = "Open"
     HALF_OPEN = "HalfOpen"
 
 
 class Severity(StrEnum):
+    """How soon a person must look at an alert; part of its subject."""
+
     INFO = "info"
     WARNING = "warning"
     CRITICAL = "critical"

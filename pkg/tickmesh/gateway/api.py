@@ -12,7 +12,7 @@ from aiohttp import web
 from tickmesh.domain.enums import OrderState
 from tickmesh.gateway import openapi, view
 from tickmesh.gateway.control import Commands, parse
-from tickmesh.gateway.guard import COOKIE, SESSION_S, Access, Guard, RateLimit, Refused, RequestHandler
+from tickmesh.gateway.guard import COOKIE, SESSION_S, Access, Guard, RateLimit, RequestHandler, RequestRefusedError
 from tickmesh.gateway.latency import stages_us
 from tickmesh.gateway.live import RATES_S, SEND_TIMEOUT_S, LiveMetrics, LiveSocket, Pictures
 from tickmesh.gateway.openapi import Parameter, Route
@@ -200,7 +200,9 @@ class Api:
         client_order_id = request.match_info["client_order_id"]
         event = self._replica.orders.get(client_order_id)
         if event is None:
-            raise Refused(404, f"no order {client_order_id} is known; it may be older than the newest 20,000")
+            raise RequestRefusedError(
+                404, f"no order {client_order_id} is known; it may be older than the newest 20,000"
+            )
         steps = [
             view.OrderStep(state=e.state.value, at_ns=e.publish_ns, reason=e.reason)
             for e in sorted(self._replica.history[client_order_id], key=lambda e: (e.publish_ns, e.seq))
@@ -267,9 +269,9 @@ class Api:
         except msgspec.DecodeError:
             raise ValueError('the body must be JSON: {"token": "..."}') from None
         if not self._logins.allow(request.remote or "?", time.monotonic()):
-            raise Refused(429, "too many attempts to sign in; wait a second")
+            raise RequestRefusedError(429, "too many attempts to sign in; wait a second")
         if self._access.token and not self._access.token_fits(offered):
-            raise Refused(401, "this is not the token of this gateway (TICKMESH_GATEWAY__TOKEN)")
+            raise RequestRefusedError(401, "this is not the token of this gateway (TICKMESH_GATEWAY__TOKEN)")
         response = json_response(view.SessionView(authorized=True, commands=self._access.commands))
         if self._access.token:
             response.set_cookie(
@@ -284,7 +286,7 @@ class Api:
             raise ValueError(f"rate must be one of {', '.join(RATES_S)}")
         if len(self.sockets) >= self._max_sockets:
             self._live_metrics.closed("full").inc()
-            raise Refused(503, f"{self._max_sockets} clients are connected already; try again later")
+            raise RequestRefusedError(503, f"{self._max_sockets} clients are connected already; try again later")
         socket = LiveSocket(self._pictures, self._live_metrics, RATES_S[rate], self._send_timeout_s)
         self.sockets.add(socket)
         try:
@@ -314,5 +316,5 @@ def _limit(query: Mapping[str, str]) -> int:
 async def _json(request: web.Request) -> bytes:
     """The body; only as JSON, which a form of another site cannot send."""
     if request.content_type != "application/json":
-        raise Refused(400, "the body must be JSON with Content-Type: application/json")
+        raise RequestRefusedError(400, "the body must be JSON with Content-Type: application/json")
     return await request.read()

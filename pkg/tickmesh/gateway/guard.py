@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from tickmesh.domain.errors import DependencyError
+from tickmesh.domain.errors import DependencyError, TickmeshError
 from tickmesh.hotpath import TokenBucket
 from tickmesh.observe.admin import json_response
 from tickmesh.observe.metrics import Metrics
@@ -46,7 +46,7 @@ _HEADERS = {
 }
 
 
-class Refused(Exception):
+class RequestRefusedError(TickmeshError):
     """The request is not answered; ``status`` and one sentence say why."""
 
     def __init__(self, status: int, sentence: str) -> None:
@@ -117,15 +117,19 @@ class Access:
         return hmac.compare_digest(cookie.encode(), self.session(int(expires)).encode())
 
     def check_origin(self, request: web.Request) -> None:
-        """Raises Refused when a page of another site asks, or asks under another site's name."""
+        """Raises RequestRefusedError when a page of another site asks, or asks under another site's name."""
         host = request.host
         if self.local and not self.allowed_origins and _name(host) not in _LOCAL_NAMES:
-            raise Refused(403, "this gateway listens on this machine only and answers to localhost, not to that name")
+            raise RequestRefusedError(
+                403, "this gateway listens on this machine only and answers to localhost, not to that name"
+            )
         origin = request.headers.get("Origin")
         if origin is None or origin in self.allowed_origins:
             return
         if urlsplit(origin).netloc != host:
-            raise Refused(403, "a page of another site may not use this gateway; see TICKMESH_GATEWAY__ALLOWED_ORIGINS")
+            raise RequestRefusedError(
+                403, "a page of another site may not use this gateway; see TICKMESH_GATEWAY__ALLOWED_ORIGINS"
+            )
 
 
 def _name(host: str) -> str:
@@ -149,7 +153,7 @@ class Guard:
         try:
             self._check(request)
             response = await handler(request)
-        except Refused as error:
+        except RequestRefusedError as error:
             response = _refusal(error.status, str(error))
         except web.HTTPException as error:
             if error.status < 400:
@@ -160,7 +164,7 @@ class Guard:
         except DependencyError as error:
             sent = "" if request.method == "GET" else "nothing was sent: "
             response = _refusal(503, f"{sent}{error}; try again")
-        except Exception:
+        except Exception:  # a mistake of ours is one answer and one log entry, never the end of the gateway
             log.exception("%s %s failed", request.method, request.path)
             response = _refusal(500, f"{request.method} {request.path} failed inside the gateway; its log says why")
         self._answers[response.status // 100].inc()
@@ -173,11 +177,15 @@ class Guard:
     def _check(self, request: web.Request) -> None:
         self._access.check_origin(request)
         if not self._limit.allow(request.remote or "?", time.monotonic()):
-            raise Refused(429, f"more than {self._limit.per_second:g} requests a second; slow down or use /ws/live")
+            raise RequestRefusedError(
+                429, f"more than {self._limit.per_second:g} requests a second; slow down or use /ws/live"
+            )
         if not self._open(request.path) and not self._access.authorized(request):
-            raise Refused(401, "a token is needed: send Authorization: Bearer TOKEN (TICKMESH_GATEWAY__TOKEN)")
+            raise RequestRefusedError(
+                401, "a token is needed: send Authorization: Bearer TOKEN (TICKMESH_GATEWAY__TOKEN)"
+            )
         if request.path.startswith("/api/v1/control/") and not self._access.commands:
-            raise Refused(
+            raise RequestRefusedError(
                 403,
                 "commands are off because this address is open to others; set TICKMESH_GATEWAY__TOKEN to allow them",
             )

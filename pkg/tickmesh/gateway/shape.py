@@ -51,6 +51,7 @@ def price(update: BookUpdate, instrument: Instrument, now_ns: int, depth: int) -
 
 
 def order(event: OrderEvent, instrument: Instrument | None) -> OrderView:
+    """An order as its newest event tells it; prices and quantities are None while its grid is not known."""
     return OrderView(
         client_order_id=event.client_order_id,
         venue_order_id=event.venue_order_id,
@@ -74,6 +75,7 @@ def order(event: OrderEvent, instrument: Instrument | None) -> OrderView:
 
 
 def fill(event: FillEvent, instrument: Instrument | None) -> FillView:
+    """One execution; price and quantity are None while its grid is not known."""
     return FillView(
         account=event.account,
         symbol=event.symbol,
@@ -93,6 +95,7 @@ def fill(event: FillEvent, instrument: Instrument | None) -> FillView:
 
 
 def position(account: str, state: PositionState) -> PositionView:
+    """One position of ``account``."""
     return PositionView(
         account=account,
         venue=state.venue,
@@ -113,6 +116,7 @@ def balance(account: str, state: BalanceState) -> BalanceView:
 
 
 def account(snapshot: AccountSnapshot) -> AccountView:
+    """One account as its newest snapshot tells it."""
     return AccountView(
         account=snapshot.account,
         venue=snapshot.venue,
@@ -135,6 +139,7 @@ def account(snapshot: AccountSnapshot) -> AccountView:
 
 
 def signal(message: SignalMessage) -> SignalView:
+    """One signal, with whether the desk took it."""
     return SignalView(
         strategy=message.strategy,
         symbol=message.symbol,
@@ -147,6 +152,7 @@ def signal(message: SignalMessage) -> SignalView:
 
 
 def alert(message: Alert) -> AlertView:
+    """One alert."""
     return AlertView(
         at_ns=message.publish_ns,
         severity=message.severity.value,
@@ -157,6 +163,7 @@ def alert(message: Alert) -> AlertView:
 
 
 def halt(control: Control, state: RiskState) -> HaltView:
+    """The halt, or its end, of one scope."""
     return HaltView(
         scope=control.scope, state=state.value, reason=control.reason, actor=control.actor, at_ns=control.publish_ns
     )

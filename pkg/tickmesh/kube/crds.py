@@ -195,6 +195,26 @@ def strategy() -> dict[str, Any]:
 
 def circuit_breaker() -> dict[str, Any]:
     """The CircuitBreaker resource."""
+    schema = resource(
+        "CircuitBreaker stands before something that can fail, and can be tripped by hand.",
+        _breaker_spec(),
+        _breaker_status(),
+    )
+    columns = [
+        column("Target", ".spec.target.kind"),
+        column("Name", ".spec.target.name"),
+        column("State", ".status.state"),
+        column("Forced", ".spec.forced"),
+        column("Failures", ".status.failures", "integer"),
+        column("Opened", ".status.openedAt", "date"),
+        column("Reason", ".status.reason"),
+        column("Next probe", ".status.nextProbeAt", "date", wide=True),
+        column("Age", ".metadata.creationTimestamp", "date", wide=True),
+    ]
+    return definition("CircuitBreaker", "circuitbreakers", ("cb",), schema, columns)
+
+
+def _breaker_spec() -> dict[str, Any]:
     named = "self.kind in ['Strategy', 'Account'] ? (has(self.name) && self.name != '') : true"
     target = group(
         "What it stands before.",
@@ -220,7 +240,7 @@ def circuit_breaker() -> dict[str, Any]:
             rule("self == oldSelf", "the target cannot be changed; make another breaker"),
         ),
     )
-    spec = group(
+    return group(
         "How it should behave.",
         {
             "target": target,
@@ -236,6 +256,9 @@ def circuit_breaker() -> dict[str, Any]:
         },
         required=("target",),
     )
+
+
+def _breaker_status() -> dict[str, Any]:
     transition = group(
         "One change of state.",
         {
@@ -254,7 +277,7 @@ def circuit_breaker() -> dict[str, Any]:
             "reason": text("Why it is as it is.", maxLength=1024),
         },
     )
-    status = group(
+    return group(
         "What is: a copy of the breakers bucket, which decides.",
         {
             "observedGeneration": integer("Generation that this status belongs to.", 0, 2**53),
@@ -270,19 +293,6 @@ def circuit_breaker() -> dict[str, Any]:
             "conditions": conditions(),
         },
     )
-    schema = resource("CircuitBreaker stands before something that can fail, and can be tripped by hand.", spec, status)
-    columns = [
-        column("Target", ".spec.target.kind"),
-        column("Name", ".spec.target.name"),
-        column("State", ".status.state"),
-        column("Forced", ".spec.forced"),
-        column("Failures", ".status.failures", "integer"),
-        column("Opened", ".status.openedAt", "date"),
-        column("Reason", ".status.reason"),
-        column("Next probe", ".status.nextProbeAt", "date", wide=True),
-        column("Age", ".metadata.creationTimestamp", "date", wide=True),
-    ]
-    return definition("CircuitBreaker", "circuitbreakers", ("cb",), schema, columns)
 
 
 def trading_account() -> dict[str, Any]:

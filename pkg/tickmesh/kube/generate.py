@@ -33,6 +33,7 @@ def _as_template(body: str) -> str:
 
 
 def main(root: Path) -> None:
+    """Write every generated file below ``root``."""
     for path, body in rendered().items():
         target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -83,6 +83,8 @@ class KeyValue(Protocol):
 
 
 class Subscription(Protocol):
+    """What ``subscribe``, ``consume`` and ``respond`` give: the way to end it."""
+
     async def unsubscribe(self) -> None: ...
 
 

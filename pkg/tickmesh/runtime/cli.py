@@ -32,6 +32,7 @@ Every configuration key is an environment variable: `tickmesh config` lists them
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """Every command with its options; the pages that name one are held to it."""
     parser = argparse.ArgumentParser(
         prog="tickmesh",
         description="High-frequency trading for crypto futures.",

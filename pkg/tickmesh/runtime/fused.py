@@ -69,7 +69,7 @@ async def _rehearse(settings: Settings) -> None:
     try:
         async with Rehearsal.open(settings) as rehearsal:
             await rehearsal.run(settings.local.rehearse_ms)
-    except Exception:
+    except Exception:  # rehearsing makes orders faster; trading never depends on it
         log.exception("rehearsing has ended; orders take longer from now on, nothing else changes")
 
 

@@ -160,6 +160,7 @@ def _postgres(settings: Settings, data_dir: Path) -> ServerSpec:
 
 
 def program(name: str) -> str:
+    """Where a server of ours is: beside this Python, else on the path. Raises ConfigError."""
     beside = Path(sys.executable).parent / name
     found = str(beside) if beside.exists() else shutil.which(name)
     if found is None:

@@ -32,7 +32,7 @@ class JournalWriter:
         self._bus = bus
         self._on_stored = on_stored
         self._max_waiting = max_waiting
-        self._waiting: deque[tuple[Record, bytes]] = deque()
+        self._waiting: deque[tuple[Record, bytes]] = deque()  # bounded: ``full`` closes the way for orders
         self._wake = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()

@@ -72,7 +72,7 @@ class Feed:
         self._foreign = metrics.counter("other_symbols_total", "frames of symbols that we did not ask for")
         self._queue_gauge = metrics.gauge("queue_frames", "frames that wait to be handled")
         self._stale_gauge = metrics.gauge("books_stale", "books that are not right now")
-        self._queue: deque[tuple[list[bytes], int]] = deque()
+        self._queue: deque[tuple[list[bytes], int]] = deque()  # bounded: the socket is left unread
         self._queued = 0
         self._batch, self._queue_frames = self._keys.batch_frames, self._keys.queue_frames
         self._scheduled = False

@@ -100,7 +100,7 @@ class FeedConnection:
             # A symbol that was silent all the time has no first diff; both sessions know the same of it.
             if not overlap.connected:
                 raise ConnectionError("no second connection")
-        except BaseException as error:
+        except BaseException as error:  # whatever it was, the half-made connection does not outlive it
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             if not isinstance(error, ConnectionError):

@@ -47,7 +47,7 @@ class Outlet:
         self._seq: dict[str, int] = {}
         self._subjects: dict[tuple[Callable[[str, str], str], str], str] = {}
         self._queue_trades = queue_trades
-        self._held: deque[tuple[str, bytes, int]] = deque()
+        self._held: deque[tuple[str, bytes, int]] = deque()  # bounded by queue_trades, oldest dropped
         self._floor: dict[str, int] = {}
         self.permitted: Callable[[], bool] = lambda: True
         """The fence: whether it is us who publish at this moment."""

@@ -32,6 +32,10 @@ _WARM_UP_NS = 30 * 10**9
 class PublisherChangedError(TickmeshError):
     """Another feed publishes since we did; the host ends this one, and the next one is its standby."""
 
+    def __init__(self, venue: str) -> None:
+        super().__init__(f"another feed publishes {venue} since we did; starting over as its standby")
+        self.venue = venue
+
 
 class FeedStandby:
     """Of one feed. ``begin`` is called once, when it is our turn, after everything old was let go; ``hot`` tells
@@ -90,7 +94,7 @@ class FeedStandby:
         while True:
             await asyncio.sleep(_LOOK_S)
             if self.claim.overtaken:
-                raise PublisherChangedError("another feed publishes since we did; starting over as its standby")
+                raise PublisherChangedError(self._venue)
 
     async def hand_over(self, leave: Callable[[], None]) -> None:
         """Let a hot feed publish from here on, if there is one; before our own connection to the venue ends, which

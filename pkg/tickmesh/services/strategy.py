@@ -55,6 +55,10 @@ log = logging.getLogger(__name__)
 class LeaseLostError(TickmeshError):
     """Another process has taken a strategy of ours over; the host ends this one, and the next one stands by."""
 
+    def __init__(self, strategies: str) -> None:
+        super().__init__(f"another process has run {strategies} since we did; starting over as its standby")
+        self.strategies = strategies
+
 
 _INSTRUMENT_WAIT_S = 20.0
 _RESOURCE_LOOK_S = 0.1
@@ -321,7 +325,7 @@ class StrategyShell:
     async def _on_timer(self) -> None:
         overtaken = self.leases.overtaken
         if overtaken:
-            raise LeaseLostError(f"another process has run {overtaken} since we did; starting over as its standby")
+            raise LeaseLostError(overtaken)
         self.outlet.send(self.floor.on_timer(self._now()))
         for desk in [d for d in self.floor.desks.values() if d.retired and not d.live.orders]:
             await self._close(desk)

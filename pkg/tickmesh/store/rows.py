@@ -122,6 +122,7 @@ def trade_rows(trade: Trade, find: FindInstrument) -> Rows:
 
 
 def signal_rows(signal: SignalMessage, find: FindInstrument) -> Rows:
+    """Any signal, taken or not; ``intent_id`` is empty when it led to no order."""
     grid = find(signal.venue, signal.symbol)
     row = (
         at(signal.publish_ns, signal.receive_ns, signal.exchange_ns), signal.strategy, signal.venue, signal.symbol,
@@ -150,6 +151,7 @@ def order_rows(event: OrderEvent, find: FindInstrument, stream_seq: int) -> Rows
 
 
 def fill_rows(fill: FillEvent, find: FindInstrument, stream_seq: int) -> Rows:
+    """One execution; the venue's time decides."""
     grid = find(fill.venue, fill.symbol)
     row = (
         at(fill.exchange_ns, fill.receive_ns, fill.publish_ns), fill.account, fill.venue, fill.symbol, fill.trade_id,
@@ -185,6 +187,7 @@ def account_rows(snapshot: AccountSnapshot) -> Rows:
 
 
 def mark_rows(mark: MarkPrice) -> Rows:
+    """One mark price with its funding."""
     row = (
         at(mark.exchange_ns, mark.receive_ns, mark.publish_ns), mark.venue, mark.symbol, mark.mark_price,
         mark.index_price, mark.funding_rate, mark.next_funding_ns, mark.exchange_ns, mark.receive_ns,
@@ -193,6 +196,7 @@ def mark_rows(mark: MarkPrice) -> Rows:
 
 
 def alert_rows(alert: Alert, stream_seq: int) -> Rows:
+    """One alert; its fields as JSON."""
     row = (
         at(alert.publish_ns, alert.receive_ns, alert.exchange_ns), alert.severity.value, alert.kind, alert.source,
         _text(alert.text), _json(alert.fields), alert.epoch, alert.seq, stream_seq,
@@ -201,6 +205,7 @@ def alert_rows(alert: Alert, stream_seq: int) -> Rows:
 
 
 def audit_rows(audit: Audit, stream_seq: int) -> Rows:
+    """One link of the audit chain; its detail as JSON."""
     row = (
         at(audit.publish_ns, audit.receive_ns, audit.exchange_ns), audit.source, audit.event, audit.actor,
         _json(audit.detail), audit.chain, audit.epoch, audit.seq, stream_seq,

@@ -118,7 +118,7 @@ class Guard:
         except PluginBlockedError:
             self._note(callback, f"was interrupted after {(self._clock.mono_ns() - started) / 1e9:.1f} s")
             return None
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # somebody else's code: reported, counted, never ours to die of
             self._note(callback, describe(error))
             return None
         took = self._clock.mono_ns() - started

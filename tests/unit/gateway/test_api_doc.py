@@ -26,7 +26,7 @@ def test_each_example_is_of_its_type(name: str, example: str) -> None:
     match = re.fullmatch(r"list\[(\w+)\]", name)
     kind = list[getattr(view, match[1])] if match else getattr(view, name)
     # Types refuse unknown fields and fields that are missing.
-    msgspec.json.decode(example, type=kind)
+    assert msgspec.json.decode(example, type=kind)
     if name == "Command":
         parse("halt", example.encode())
 

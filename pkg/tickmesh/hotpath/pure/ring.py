@@ -22,6 +22,8 @@ from collections.abc import Callable
 from threading import Lock
 from typing import NamedTuple
 
+from tickmesh.domain.errors import TickmeshError
+
 MAGIC = int.from_bytes(b"tmring\x01\n", "little")
 HEADER_BYTES = 256
 SLOT_OVERHEAD = 24
@@ -51,8 +53,12 @@ def make_fence() -> Callable[[], object]:
     return fence
 
 
-class RingFormatError(ValueError):
+class RingFormatError(TickmeshError, ValueError):
     """The buffer is not a ring of the expected form; make a new one."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(found)
+        self.found = found
 
 
 class Taken(NamedTuple):

@@ -58,7 +58,7 @@ class Synchroniser:
         self.last_id = 0
         self.gaps = 0
         self.overflows = 0
-        self._buffer: deque[Diff] = deque()
+        self._buffer: deque[Diff] = deque()  # bounded by MAX_BUFFERED
         self._waiting_for_first = False
         self._snapshot_id = 0
 

@@ -97,6 +97,7 @@ def _round_trips(
 
 
 def hop_tcp(_: Frames) -> Result:
+    """There and back over one TCP connection: the floor of everything that goes through a socket."""
     port = free_ports(1)[0]
     with peer("tcp", str(port)), socket.create_connection(("127.0.0.1", port), 5) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -117,6 +118,7 @@ def raw_nats(port: int, subject: str) -> socket.socket:
 
 
 def hop_nats_raw(_: Frames) -> Result:
+    """There and back through nats-server, as fast as it can: what the server itself costs."""
     what = "round trip of two hops through nats-server, bare blocking sockets, back to back"
     return from_ns("hop_nats_raw", _raw_round_trips(), what)
 
@@ -136,6 +138,7 @@ def _raw_round_trips(**pace: Any) -> list[int]:
 
 
 def hop_nats(_: Frames) -> Result:
+    """There and back through our bus: what a message between two services costs."""
     with nats_server() as port, peer("nats", str(port)):
         import uvloop
 

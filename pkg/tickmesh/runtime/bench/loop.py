@@ -16,14 +16,19 @@ from typing import Any
 
 import psutil
 
+from tickmesh.domain.errors import TickmeshError
 from tickmesh.runtime.bench.result import Result
 
 _RUN_S = 30
 _FEED_RATE = 10_000
 
 
-class LoopFailedError(RuntimeError):
-    """`tickmesh up` did not end with a summary."""
+class LoopFailedError(TickmeshError):
+    """A run of `tickmesh up` that cannot be measured: ``why`` is one sentence."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 def run_up(*arguments: str, watch: Any = None, settings: dict[str, str] | None = None) -> dict[str, Any]:

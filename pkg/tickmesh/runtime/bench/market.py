@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from tickmesh import hotpath
+from tickmesh.domain.errors import TickmeshError
 from tickmesh.hotpath.pure.market import Market as PureMarket
 from tickmesh.hotpath.pure.replica import BookReplica as PureReplica
 from tickmesh.hotpath.pure.signal import LeanSignal as PureLean
@@ -104,8 +105,12 @@ class _Pure:
     LeanSignal = PureLean
 
 
-class AbsentError(RuntimeError):
-    """A benchmark that cannot run here; the sentence says why."""
+class AbsentError(TickmeshError):
+    """A benchmark that cannot run here; ``why`` is one sentence."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 def timer(_: Frames) -> Result:
@@ -220,6 +225,7 @@ def _same_book(frames: Frames, step: rivals.Step) -> None:
 
 
 def depth_hftbacktest(frames: Frames) -> Result:
+    """Depth messages through hftbacktest's book, whose input was parsed before."""
     step, count = rivals.hftbacktest(frames)
     clock = time.perf_counter_ns
     durations = []

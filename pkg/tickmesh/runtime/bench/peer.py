@@ -67,6 +67,7 @@ def ring(home: str, out: str, count: int, core: int) -> None:
 
 
 def main(arguments: list[str]) -> None:
+    """Be the peer that ``arguments`` name, until told to stop."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     kind, rest = arguments[0], arguments[1:]
     if kind == "tcp":

@@ -143,7 +143,7 @@ class SimSocket:
         self.link = link
         self.key = url.rsplit("/", 1)[-1]
         self.listener = Listener(self, combined=False)
-        self._frames: deque[bytes | Exception] = deque()
+        self._frames: deque[bytes | Exception] = deque()  # bounded by the length of a stage
         self._arrived = asyncio.Event()
         self._closed = False
         self._last_ns = 0

@@ -110,6 +110,7 @@ class Watch:
 
     def _check_throttle(self, process: Process, strategy: str) -> None:
         """What the throttle shut stays shut until a person reopens it, in this process and in its successors."""
+        # Bounded by the throttle itself: who sends more within its window is what this finds.
         now_ns, times = self.world.now_ns, self._times.setdefault((process, strategy), deque())
         reopened_ns = max(
             (line.time_ns for line in self.server.streams["CTL"]

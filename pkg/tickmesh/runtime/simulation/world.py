@@ -135,7 +135,7 @@ def _close(task: asyncio.Task[Any]) -> None:
     for _ in range(50):
         try:
             coroutine.throw(ProcessKilledError())
-        except BaseException:
+        except BaseException:  # however it ends, it has ended, as a killed process has
             return
 
 

@@ -40,7 +40,12 @@ _SETTLE_LIST_EVERY = 20
 
 
 class BlindWatchError(TickmeshError):
-    """The API server has resources that no watch has brought. Only a fresh start opens the watches anew."""
+    """The API server has a resource that no watch has brought. Only a fresh start opens the watches anew."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"no watch has brought {kind} {name}, which is there; starting anew")
+        self.kind = kind
+        self.name = name
 
 
 def read_installation(settings: OperatorSettings) -> Installation:
@@ -210,7 +215,7 @@ class Operator:
                 except ClusterError as error:
                     log.debug("%s cannot be listed: %s", kind, error)
             for kind, name in missing & missed:
-                raise BlindWatchError(f"no watch has brought {kind} {name}, which is there; starting anew")
+                raise BlindWatchError(kind, name)
             missed = missing
 
     async def _follow_reports(self) -> None:

@@ -91,7 +91,7 @@ class WorkQueue(Generic[K]):
         try:
             again = await self._worker(key)
             self._failed.pop(key, None)
-        except Exception as error:
+        except Exception as error:  # whatever failed, desired state is tried again, later and later
             self.failures += 1
             count = self._failed[key] = self._failed.get(key, 0) + 1
             again = min(self._max_s, self._base_s * 2 ** min(count - 1, 20)) * random.uniform(0.75, 1.25)

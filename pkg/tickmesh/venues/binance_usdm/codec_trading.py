@@ -192,12 +192,16 @@ class OrderReport(msgspec.Struct, kw_only=True):
 
 
 class OrderTradeUpdate(msgspec.Struct, tag_field="e", tag="ORDER_TRADE_UPDATE"):
+    """User stream: one order changed, or one of its executions."""
+
     E: int
     T: int
     o: OrderReport
 
 
 class AccountBalance(msgspec.Struct):
+    """One wallet within an ACCOUNT_UPDATE."""
+
     a: str
     wb: Decimal
     cw: Decimal = ZERO
@@ -205,6 +209,8 @@ class AccountBalance(msgspec.Struct):
 
 
 class AccountPosition(msgspec.Struct):
+    """One position within an ACCOUNT_UPDATE."""
+
     s: str
     pa: Decimal
     ep: Decimal
@@ -215,18 +221,24 @@ class AccountPosition(msgspec.Struct):
 
 
 class AccountChange(msgspec.Struct):
+    """What an ACCOUNT_UPDATE says changed, and why."""
+
     m: str
     B: list[AccountBalance] = msgspec.field(default_factory=list)
     P: list[AccountPosition] = msgspec.field(default_factory=list)
 
 
 class AccountUpdate(msgspec.Struct, tag_field="e", tag="ACCOUNT_UPDATE"):
+    """User stream: balances and positions changed."""
+
     E: int
     T: int
     a: AccountChange
 
 
 class ListenKeyExpired(msgspec.Struct, tag_field="e", tag="listenKeyExpired"):
+    """User stream: it ends here; another listen key is needed."""
+
     E: int
 
 

@@ -225,7 +225,7 @@ class HttpClient:
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._opening = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()  # bounded by max_waiting
         self._closed = False
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
 

@@ -50,7 +50,7 @@ class Core:
         self.trades: deque[UserTrade] = deque(maxlen=limit)
         self.income_lines: deque[Income] = deque(maxlen=limit)
         self.funding_lines: deque[FundingRecord] = deque(maxlen=limit)
-        self._closed: deque[int] = deque()
+        self._closed: deque[int] = deque()  # bounded by history_limit
         self._next_order_id = 1
         self._next_income_id = 1
         self._priority = 0

@@ -38,6 +38,8 @@ class Kind(StrEnum):
 
 
 class Target(StrEnum):
+    """What a fault strikes."""
+
     REST = "rest"
     STREAM = "stream"
 
