@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 STAMP  := $(VENV)/.installed
 
-.PHONY: run test native check envtest helm crds lock clean help
+.PHONY: run test native check lint envtest helm crds lock clean help
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -28,7 +28,11 @@ run: $(STAMP) native ## start every service on this machine; ARGS="--for 30s --j
 test: $(STAMP) native ## run all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: $(STAMP) ## format, lint, types, layers
+check: lint native ## before every commit: lint, tests of style, units and twins, a short simulation
+	@$(BIN)/python -m pytest tests/tidy tests/unit tests/parity -m 'not slow' -n logical $(ARGS)
+	@$(BIN)/tickmesh simulate --seeds 8
+
+lint: $(STAMP) ## format, lint, types, layers
 	@$(BIN)/ruff format --check pkg tests cmd
 	@$(BIN)/ruff check pkg tests cmd
 	@PYTHONPATH=pkg $(BIN)/lint-imports

@@ -85,6 +85,7 @@ def broken(draw: st.DrawFn) -> bytes:
     return bytes(frame)
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(broken())
 @example(b"")
@@ -119,6 +120,7 @@ number = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(number, number), max_size=4), st.lists(st.tuples(number, number), max_size=4))
 def test_any_number_is_read_alike(bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> None:

@@ -282,6 +282,7 @@ def arguments(draw: st.DrawFn) -> dict[str, Any]:
     return GOOD | changed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(hotpath.native is None, reason=f"no native half: {hotpath.WHY_PURE}")
 @settings(max_examples=500, deadline=None)
 @given(arguments(), st.booleans())

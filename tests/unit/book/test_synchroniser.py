@@ -82,6 +82,7 @@ def test_a_hole_is_a_gap_and_a_snapshot_mends_it() -> None:
     assert dict(synchroniser.book.bids()) == truth[4]
 
 
+@pytest.mark.slow
 def test_the_final_book_of_the_real_capture_equals_the_independent_rebuild() -> None:
     capture = DATA / "btcusdt_20240808.gz"
     if not capture.exists():

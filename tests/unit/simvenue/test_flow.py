@@ -102,6 +102,7 @@ async def test_a_replay_that_holds_sends_nothing_before_it_is_told_to_go() -> No
     assert len(journal.frames) == 764 + 613 + 91 + 67
 
 
+@pytest.mark.slow
 @needs_data
 async def test_a_replay_is_byte_identical_and_ends_in_the_rebuilt_book() -> None:
     journal = Journal()
@@ -126,6 +127,7 @@ async def test_a_replay_is_byte_identical_and_ends_in_the_rebuilt_book() -> None
     assert driver.stats()["books"] == {"BTCUSDT": {"unchained": oracle.dropped}}
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_stream() -> None:
     first, second, other = synthesise(7), synthesise(7), synthesise(8)
     assert first.placed == second.placed and first.cancelled == second.cancelled
@@ -148,6 +150,7 @@ def test_the_synthetic_market_on_the_wire_measures_like_the_capture() -> None:
     assert found.distance_ticks[2] == pytest.approx(BTCUSDT.distance_ticks[2], rel=0.3)
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_committed_parameters_are_those_of_the_capture() -> None:
     assert calibrate(BTC) == BTCUSDT

@@ -286,6 +286,7 @@ def session(name: str, seed: int = 5, steps: int = 3000, restart_at: int = -1) -
     return rig
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ALL)
 def test_the_same_market_gives_the_same_intents_and_there_are_entries_and_exits(name: str) -> None:
     first = session(name)

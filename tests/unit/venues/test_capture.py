@@ -54,6 +54,7 @@ def test_the_2024_capture_is_read_whole_and_its_chain_has_no_gap() -> None:
     assert breaks == 0
 
 
+@pytest.mark.slow
 @needs_data
 def test_the_2024_book_is_rebuilt_uncrossed_without_gap() -> None:
     book = rebuild_book(BTC, "BTCUSDT")
