@@ -30,8 +30,10 @@ from tickmesh.runtime.simulation.plan import ORDER, QUERY, Fault, Plan, draw
 from tickmesh.services.epochs import Epochs
 from tickmesh.services.execution import _Desk
 from tickmesh.services.execution_halt import HaltKeeper
+from tickmesh.services.execution_lists import VenueLists
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
+from tickmesh.services.execution_unknown import UnknownOrders
 from tickmesh.venues.binance_usdm.codec_trading import Outcome as CallOutcome
 from tickmesh.venues.binance_usdm.codec_trading import VenueCallError
 
@@ -92,7 +94,7 @@ def old_intents_are_sent(patch: Patch) -> None:
 
     patch.setattr(IntentDesk, "judge", judge)
     patch.setattr(OrderPath, "ready_from", lambda self, now_ns: None)
-    patch.setattr(Reconciler, "_orders_since", _nothing)
+    patch.setattr(VenueLists, "orders_since", _nothing)
 
 
 def no_fence(patch: Patch) -> None:
@@ -107,22 +109,22 @@ def fills_are_not_deduplicated(patch: Patch) -> None:
 
 def missed_fills_are_not_fetched(patch: Patch) -> None:
     """ccxt#22719, Lean.IB#249: what traded during a disconnect is never heard of."""
-    patch.setattr(Reconciler, "_trades", _nothing)
+    patch.setattr(VenueLists, "trades", _nothing)
 
 
 def one_not_found_is_proof(patch: Patch) -> None:
     """The first "order does not exist" turns UNKNOWN into REJECTED."""
 
-    async def resolve(self: Reconciler, order: OrderMachine) -> None:
+    async def resolve(self: UnknownOrders, order: OrderMachine) -> None:
         while order.state is OrderState.UNKNOWN:
             await asyncio.sleep(0.02)
             try:
-                self._take(await self._rest.query(order.symbol, order.client_order_id, urgent=True))
+                self._lists.take(await self._rest.query(order.symbol, order.client_order_id, urgent=True))
             except VenueCallError as error:
                 if error.code == -2013:
                     self._ledger.advance(order, OrderState.REJECTED, self._clock.wall_ns(), "not found", -2013)
 
-    patch.setattr(Reconciler, "_resolve", resolve)
+    patch.setattr(UnknownOrders, "_resolve", resolve)
 
 
 def phantom_cancel_is_believed(patch: Patch) -> None:
@@ -246,7 +248,7 @@ def nothing_is_reconciled_at_the_start(patch: Patch) -> None:
 
 def sent_orders_are_not_looked_for(patch: Patch) -> None:
     """What a former life sent and did not live to journal is not adopted; its intent is then judged anew."""
-    patch.setattr(Reconciler, "_orders_since", _nothing)
+    patch.setattr(VenueLists, "orders_since", _nothing)
     patch.setattr(Reconciler, "sweep", _nothing)
 
 
@@ -273,14 +275,12 @@ def missed_commands_are_not_read(patch: Patch) -> None:
 def trades_are_asked_for_from_the_newest_on(patch: Patch) -> None:
     """What the stream lost before a trade that it brought is never asked for."""
 
-    async def trades(self: Reconciler, symbol: str, *, urgent: bool = False) -> None:
+    async def trades(self: VenueLists, symbol: str, *, urgent: bool = False) -> None:
         last = self._ledger.last_trade_id.get(symbol, 0)
-        page = await self._rest.user_trades(
-            symbol, from_id=last or None, start_time_ms=self.trades_since_ms, urgent=urgent
-        )
+        page = await self._rest.user_trades(symbol, from_id=last or None, start_time_ms=self.since_ms, urgent=urgent)
         await self._join(symbol, page, urgent=urgent)
 
-    patch.setattr(Reconciler, "_trades", trades)
+    patch.setattr(VenueLists, "trades", trades)
 
 
 def reducing_is_ignored(patch: Patch) -> None:

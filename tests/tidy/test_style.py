@@ -22,7 +22,6 @@ USUAL_LINES, MOST_LINES, FUNCTION_LINES = 400, 600, 70
 LONG = {
     "pkg/tickmesh/services/execution.py": "wires one account's desk and takes what arrives for it",
     "pkg/tickmesh/services/execution_path.py": "an order's way to the venue, in the order in which it is walked",
-    "pkg/tickmesh/services/execution_reconcile.py": "one round of questions to the venue and what follows from them",
     "pkg/tickmesh/services/strategy.py": "one host of strategies: leases, intake, desks, reports",
     "pkg/tickmesh/bus/nats.py": "the whole Bus port over one connection",
     "pkg/tickmesh/runtime/simulation/nats.py": "the whole Bus port without a server",

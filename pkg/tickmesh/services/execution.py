@@ -38,10 +38,12 @@ from tickmesh.services.execution_deadman import DeadMan
 from tickmesh.services.execution_flatten import Flattener
 from tickmesh.services.execution_halt import HaltKeeper
 from tickmesh.services.execution_journal import STREAM, JournalWriter
+from tickmesh.services.execution_lists import VenueLists
 from tickmesh.services.execution_outside import OUTSIDE, Outside
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
 from tickmesh.services.execution_terms import AccountTerms
+from tickmesh.services.execution_unknown import UnknownOrders
 from tickmesh.services.instruments import wait_for_instruments
 from tickmesh.services.journals import wait_until_durable
 from tickmesh.services.lease import Lease
@@ -178,8 +180,10 @@ class _Desk:
         self.path = OrderPath(
             service, self.rest, self.ledger, self.pretrade, self.view, instruments, self.journal, self.budget
         )
+        self.lists = VenueLists(self.rest, self.ledger, self.path, self.budget, service.clock, instruments, self._odd)
+        self.unknown = UnknownOrders(service, self.rest, self.ledger, self.path, self.lists, self.alert)
         self.reconciler = Reconciler(
-            service, self.rest, self.ledger, self.view, self.effects, self.path, self.budget, instruments,
+            service, self.rest, self.ledger, self.view, self.effects, self.path, self.lists, instruments,
             self.alert, self._odd, lambda reason: self.halt_now(reason, "reconciliation"),
             AccountTerms(self.rest, self.view, self.alert, self._use_limits),
         )  # fmt: skip
@@ -255,7 +259,7 @@ class _Desk:
         self._task(self.stream.run(), "user-stream")
         await self.reconciler.start(newest_ns, oldest_ns)
         self.path.flush()
-        self.reconciler.watch_unknown()
+        self.unknown.watch()
         await bus.subscribe("ctl.>", self.halts.on_live)
         await bus.consume("CTL", f"execution-{venue.account}", self.halts.on_stored)
         self.halts.cancel_latched()
@@ -271,7 +275,7 @@ class _Desk:
             intents = RingReader(self.service.settings.local.data_dir, INTENTS, spin_us=self._ring_spin_us)
             self._task(intents.run(self.path.on_intent, self.service.stopping), "intent-ring")
         self._task(self.reconciler.run(), "reconcile")
-        self._task(self.reconciler.follow_unknown(), "unknown")
+        self._task(self.unknown.follow(), "unknown")
         self._task(self.deadman.run(), "dead-man")
         self._settle()
         log.info("ready: %d orders open, epoch %d", len(self.ledger.open_of()), self._epoch)
@@ -337,7 +341,7 @@ class _Desk:
             await asyncio.wait(cancels, timeout=own.drain_s)
         with contextlib.suppress(VenueCallError, TimeoutError):
             async with asyncio.timeout(own.drain_s / 2):
-                await self.reconciler.settled()
+                await self.unknown.settled()
                 await self.reconciler.fetch_missing_fills()
                 await self.deadman.turn()
         self.path.flush()

@@ -18,6 +18,7 @@ from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import OrderIntent
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.services.execution_path import OrderPath
+from tickmesh.services.notices import AlertFunction
 from tickmesh.services.service import Service
 from tickmesh.venues.binance_usdm.codec_trading import VenueCallError
 from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
@@ -38,7 +39,7 @@ class Flattener:
 
     def __init__(
         self, service: Service, rest: BinanceUsdmRest, path: OrderPath, pretrade: PreTrade,
-        instruments: dict[str, Instrument], alert: Callable[[Severity, str, str], None],
+        instruments: dict[str, Instrument], alert: AlertFunction,
         done: Callable[[str], None], still: Callable[[str], bool],
     ) -> None:  # fmt: skip
         self._service = service

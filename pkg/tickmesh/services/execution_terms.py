@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from tickmesh.domain.enums import Severity
 from tickmesh.risk.view import RiskView
+from tickmesh.services.notices import AlertFunction
 from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 
 
@@ -17,7 +18,7 @@ class AccountTerms:
     """One account's."""
 
     def __init__(
-        self, rest: BinanceUsdmRest, view: RiskView, alert: Callable[[Severity, str, str], None],
+        self, rest: BinanceUsdmRest, view: RiskView, alert: AlertFunction,
         on_mode: Callable[[], None],
     ) -> None:  # fmt: skip
         """``on_mode`` is called after the position mode of the view changed."""

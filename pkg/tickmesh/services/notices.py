@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import Severity
@@ -11,6 +12,8 @@ from tickmesh.domain.messages import Alert, encode
 from tickmesh.services.service import Service
 
 log = logging.getLogger("tickmesh.notices")
+AlertFunction = Callable[[Severity, str, str], None]
+"""Tells people: how soon they must look, a kind, one sentence."""
 _LEVELS = {Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING, Severity.CRITICAL: logging.ERROR}
 
 

@@ -275,6 +275,10 @@ def decode_user_event(frame: bytes | str) -> UserEvent:
     return event
 
 
+NOT_FOUND = -2013
+"""The venue's code for an order that it does not know."""
+
+
 class Outcome(StrEnum):
     """What a failed call means for the thing that it asked for."""
 
