@@ -51,6 +51,7 @@ def test_an_order_that_was_looked_at_does_not_change_with_the_one_that_is_held()
         orders: Any = half.OpenOrders()  # type: ignore[union-attr]
         orders.add("tm-a", "mm", 1, 0, 100, 5, 100, 100)
         before = orders.get("tm-a")
+        assert isinstance(before, half.OpenOrder)  # type: ignore[union-attr]
         orders.leave("tm-a", 2)
         assert (before.left_lots, orders.get("tm-a").left_lots, orders.get("tm-a").lots) == (5, 2, 5)
 

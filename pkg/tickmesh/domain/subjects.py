@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from tickmesh.domain.enums import Severity
 
@@ -12,6 +13,12 @@ _TOKEN = re.compile(r"[^A-Za-z0-9_\-]")
 def token(text: str) -> str:
     """Make ``text`` safe as one subject token (dots, wildcards and blanks become ``_``)."""
     return _TOKEN.sub("_", text) or "_"
+
+
+@lru_cache(4096)
+def is_token(text: str) -> bool:
+    """Whether a name can be a subject's token as it is: two that differ then differ on the bus, too."""
+    return token(text) == text
 
 
 def book(venue: str, symbol: str) -> str:

@@ -12,11 +12,13 @@ from tickmesh.domain.approval import ApprovedOrder, Refusal
 from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import OrderState, OrderType, TimeInForce, Urgency
 from tickmesh.domain.messages import OrderIntent
+from tickmesh.domain.subjects import is_token
 from tickmesh.execution.ledger import OrderLedger
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.risk.view import RiskView
 
 REPEATED, FORGOTTEN, LINKED, STALE = "repeated", "forgotten", "linked", "older_than_start"
+_AT_ONCE = frozenset({OrderType.LIMIT, OrderType.MARKET})
 
 
 @dataclass(slots=True)
@@ -39,6 +41,26 @@ def taken_liquidity_only_when_urgent(intent: OrderIntent) -> str:
     if intent.order_type is OrderType.MARKET and intent.urgency is not Urgency.IMMEDIATE and not intent.reduce_only:
         return "a market order takes liquidity; set its urgency to IMMEDIATE or make it a limit order"
     return ""
+
+
+def never_sent(intent: OrderIntent) -> Refusal | None:
+    """Why an intent of this kind becomes no order, whatever the market and the limits say.
+
+    A halt goes by a strategy's name, a breaker by the name made a token: what stops a strategy must find it either way.
+    The venue takes conditional orders at a service of its own, where none of ours is placed (decision 0210).
+    """
+    if intent.order_type not in _AT_ONCE:
+        return Refusal(
+            "conditional",
+            f"a {intent.order_type} order waits at the venue for a trigger, and execution places none of these: keep "
+            "the trigger in the strategy and send a LIMIT or MARKET order when it is met",
+        )
+    if not is_token(intent.strategy):
+        return Refusal(
+            "strategy_name",
+            f"a strategy's name is made of letters, digits, - and _, not {intent.strategy[:64]!r}: rename the strategy",
+        )
+    return None
 
 
 class IntentDesk:
@@ -78,6 +100,8 @@ class IntentDesk:
 
         Call ``known`` first. An approved order is not in the ledger yet: ``begin`` it there when it was sent.
         """
+        if never := never_sent(intent):
+            return self.refuse(intent, never.code, never.reason, now_ns)
         reason = taken_liquidity_only_when_urgent(intent) or not_now
         if reason:
             return self.refuse(intent, "not_now", reason, now_ns)

@@ -21,6 +21,7 @@ from tickmesh.bus.ring import INTENTS, SPIN_US, RingReader
 from tickmesh.domain import subjects
 from tickmesh.domain.enums import PositionSide, Severity
 from tickmesh.domain.errors import DependencyError, MalformedFrameError, NotFiniteError, TickmeshError
+from tickmesh.domain.halt import ALL
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import Alert, FillEvent, MarkPrice, OrderEvent, decode, encode
 from tickmesh.engine.effects import ViewEffects
@@ -449,14 +450,9 @@ class _Desk:
 
     def _on_breaker(self, name: str) -> None:
         """Trading is stopped, or that of one strategy: what would add risk is taken back, exits stay."""
-        strategy = name.removeprefix("strategy.") if name.startswith("strategy.") else ""
-        log.warning("%s is open: observing; no new orders%s", name, f" of {strategy}" if strategy else "")
-        self._cancel_where(
-            lambda order: (
-                not (order.reduce_only or order.external)
-                and (not strategy or not order.strategy or subjects.token(order.strategy) == strategy)
-            )
-        )
+        scope = name if name.startswith("strategy.") else ALL
+        log.warning("%s is open: observing; no new orders of %s", name, scope)
+        self._cancel_where(lambda order: order.in_scope(scope) and not (order.reduce_only or order.external))
 
     def _on_throttled(self, strategy: str) -> None:
         """Latch what the execution throttle shut: neither a restart nor a successor reopens it, a person does."""

@@ -101,7 +101,7 @@ class RecentIds:
     def __init__(self, most: int) -> None:
         self.most = most
         self._held: set[str] = set()
-        self._order: deque[str] = deque()
+        self._order: deque[str] = deque()  # bounded by ``most``
 
     def __len__(self) -> int:
         return len(self._held)

@@ -148,11 +148,8 @@ class PreTradeKernel:
             worst_tl = held * ref + max(own_tl + lots * worth, (own_lots + lots) * ref)
             if held + own_lots + lots > self._max_position_lots or worst_tl > self._max_position_tl:
                 return POSITION
-            now_tl = max(
-                position * ref + max(open_buy_tl, open_buy * ref),
-                max(open_sell_tl, open_sell * ref) - position * ref,
-                0,
-            )
+            buys_tl, sells_tl = max(open_buy_tl, open_buy * ref), max(open_sell_tl, open_sell * ref)
+            now_tl = max(position * ref + buys_tl, sells_tl - position * ref, 0)
             added = max(0, worst_tl - now_tl)
             if not self._account(added, leverage, exposure, margin, equity, available, balances):
                 return ACCOUNT
