@@ -147,6 +147,19 @@ async def test_apply_puts_back_what_drifted_and_compare_only_tells(tmp_path: Pat
         assert await layout.compare(js) == []
 
 
+async def test_what_processes_leave_in_the_budgets_bucket_is_forgotten_there_and_nowhere_else(tmp_path: Path) -> None:
+    async with nats(tmp_path) as server, bus_of(server) as bus:
+        js = bus.jetstream
+        ages_s = {bucket: (await js.stream_info(f"KV_{bucket}")).config.max_age or 0 for bucket in layout.BUCKETS}
+        assert ages_s == {bucket: 3600.0 if bucket == "budgets" else 0 for bucket in layout.BUCKETS}
+        made_before = (await js.stream_info("KV_budgets")).config
+        made_before.max_age = 0.0
+        await js.update_stream(made_before)
+        assert await layout.apply(js) == ["stream KV_budgets had drifted in max_age; corrected"]
+        assert (await js.stream_info("KV_budgets")).config.max_age == 3600.0
+        assert await layout.compare(js) == []
+
+
 async def test_what_cannot_be_corrected_stays_and_is_told(tmp_path: Path) -> None:
     async with nats(tmp_path) as server, bus_of(server, apply=False) as bus:
         wrong = layout.STREAMS[2].config(1)

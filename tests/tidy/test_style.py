@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from tickmesh.settings.load import keys
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "pkg" / "tickmesh"
 NATIVE = ROOT / "pkg" / "native" / "src"
@@ -225,6 +227,16 @@ def test_whatever_waits_in_memory_is_bounded() -> None:
         if not bounded and not any("ounded" in line for line in above):
             found.append(place(path, node.lineno))
     assert found == []
+
+
+def test_every_key_of_the_settings_is_read_by_somebody() -> None:
+    """A key that nobody reads is an empty promise to who sets it."""
+    checked_only = {"venue.protocol"}  # it has one value, and is there to refuse another
+    names = {path.partition(".")[2]: path for path, _ in keys()}
+    readers = [path for path in sources(*PROGRAMS) if "settings" not in path.parts or path.stem in ("load", "root")]
+    read = {node.attr for path in readers for node in nodes_of(path) if isinstance(node, ast.Attribute)}
+    assert len(names) > 50
+    assert {path for name, path in names.items() if name not in read} == checked_only
 
 
 def claims() -> Iterator[tuple[Path, ast.FunctionDef | ast.AsyncFunctionDef]]:

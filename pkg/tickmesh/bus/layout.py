@@ -126,7 +126,11 @@ async def apply(js: JetStreamContext, *, replicas: int = 1, timeout_s: float = 3
             try:
                 await js.key_value(bucket)
             except (BucketNotFoundError, NotFoundError):
-                await js.create_key_value(KeyValueConfig(bucket=bucket, history=BUCKET_HISTORY, replicas=replicas))
+                await js.create_key_value(
+                    KeyValueConfig(
+                        bucket=bucket, history=BUCKET_HISTORY, replicas=replicas, ttl=BUCKET_TTL_S.get(bucket)
+                    )
+                )
             else:
                 drift += await _apply_bucket(js, bucket, replicas)
     for found in drift:
@@ -153,7 +157,10 @@ def declared(replicas: int) -> dict[str, StreamConfig]:
     """Every stream by name; a bucket is one, of which only what is ours to choose is set."""
     streams = {spec.name: spec.config(replicas) for spec in STREAMS}
     buckets = {
-        f"KV_{bucket}": StreamConfig(max_msgs_per_subject=BUCKET_HISTORY, num_replicas=replicas) for bucket in BUCKETS
+        f"KV_{bucket}": StreamConfig(
+            max_msgs_per_subject=BUCKET_HISTORY, num_replicas=replicas, max_age=BUCKET_TTL_S.get(bucket, 0.0)
+        )
+        for bucket in BUCKETS
     }
     return streams | buckets
 
@@ -175,8 +182,9 @@ async def _apply_stream(js: JetStreamContext, want: StreamConfig) -> list[Drift]
 async def _apply_bucket(js: JetStreamContext, bucket: str, replicas: int) -> list[Drift]:
     name = f"KV_{bucket}"
     have = (await js.stream_info(name)).config
-    fields = _different(have, declared(replicas)[name])
-    have.num_replicas, have.max_msgs_per_subject = replicas, BUCKET_HISTORY
+    want = declared(replicas)[name]
+    fields = _different(have, want)
+    have.num_replicas, have.max_msgs_per_subject, have.max_age = replicas, BUCKET_HISTORY, want.max_age
     return await _correct(js, name, fields, have)
 
 
@@ -196,9 +204,8 @@ def _different(have: StreamConfig, want: StreamConfig) -> tuple[str, ...]:
     else:
         watched = ("subjects", "retention", "discard", "storage", "max_bytes", "max_msgs_per_subject", "num_replicas")
     different = [name for name in watched if getattr(have, name) != getattr(want, name)]
-    if want.subjects is not None:
-        if abs((have.max_age or 0) - (want.max_age or 0)) > 1:
-            different.append("max_age")
-        if have.persist_mode == PersistMode.ASYNC and want.persist_mode != PersistMode.ASYNC:
-            different.append("persist_mode")
+    if abs((have.max_age or 0) - (want.max_age or 0)) > 1:
+        different.append("max_age")
+    if want.subjects is not None and have.persist_mode == PersistMode.ASYNC and want.persist_mode != PersistMode.ASYNC:
+        different.append("persist_mode")
     return tuple(different)
