@@ -43,12 +43,6 @@ async def outcome(rig: OrderRig, **changes: Any) -> tuple[OrderState, str]:
     return event.state, event.reason
 
 
-async def requests_of(rig: OrderRig) -> int:
-    """Requests that the venue has heard so far, refused ones included."""
-    counters = (await rig.get("simvenue", "/stats"))["counters"]
-    return int(sum(v for k, v in counters.items() if k.partition("{")[0] == "requests_total"))
-
-
 async def test_a_ban_that_one_process_ran_into_stops_every_request_of_the_address(tmp_path: Path) -> None:
     """hummingbot#1291: a storm of requests after a 429 ends in a ban; here nobody asks on."""
     async with pair(tmp_path) as rig:

@@ -80,10 +80,6 @@ class LeaseCore:
         """Whether we may act at this moment. Ask again before every act."""
         return now_mono_ns < self._valid_until_ns
 
-    def valid_until(self) -> int:
-        """CLOCK_MONOTONIC ns until which we may act, unless renewed."""
-        return self._valid_until_ns
-
     def see(self, record: LeaseRecord | None, revision: int, now_mono_ns: int) -> None:
         """Take note of what the key holds; an older revision than the one known is ignored."""
         if revision < self._revision or (revision == self._revision and self._changed_mono_ns is not None):

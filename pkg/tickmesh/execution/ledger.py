@@ -99,11 +99,6 @@ class OrderLedger:
 
     # Intents.
 
-    def order_of_intent(self, intent_id: str) -> OrderMachine | None:
-        """The order that this intent became, if it was seen already."""
-        found = self._intents.get(intent_id)
-        return self.orders.get(found) if found is not None else None
-
     def seen(self, intent_id: str) -> bool:
         """Whether this intent was taken up already."""
         return intent_id in self._intents

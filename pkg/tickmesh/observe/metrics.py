@@ -60,10 +60,6 @@ class Latency:
     def sum_ns(self) -> int:
         return self.histogram.sum
 
-    @property
-    def max_ns(self) -> int:
-        return self.histogram.max
-
     def quantile_us(self, percent: float) -> float:
         return self.histogram.percentile(percent) / 1000
 

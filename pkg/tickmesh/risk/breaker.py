@@ -170,10 +170,6 @@ class CircuitBreaker:
         if self.forced is None:
             self.release(actor, now_ns)
 
-    def restore_open(self, reason: str, now_ns: int) -> None:
-        """It was open when the process ended: its time starts anew."""
-        self._open(reason, now_ns)
-
     def drain(self) -> list[Transition]:
         """Transitions since the last call, in order."""
         found, self._transitions = self._transitions, []

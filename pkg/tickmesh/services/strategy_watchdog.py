@@ -29,7 +29,6 @@ class PluginWatchdog:
         self._call: tuple[int, str] | None = None
         self._interrupted: tuple[int, str] | None = None
         self._stopping = threading.Event()
-        self.blocked = 0
         self._thread = threading.Thread(target=self._run, name="plugin-watchdog", daemon=True)
         self._thread.start()
 
@@ -57,7 +56,6 @@ class PluginWatchdog:
             took_ns = time.monotonic_ns() - call[0]
             if took_ns > self._block_ns and reported is not call:
                 reported = call
-                self.blocked += 1
                 log.error("the plugin of %s has not returned for %d ms; it blocks this process", call[1], took_ns / 1e6)
             if self._interrupt_ns and took_ns > self._interrupt_ns and self._interrupted is not call:
                 self._interrupted = call

@@ -74,7 +74,6 @@ class LaneCounts:
     ignored: int = 0
     missed: int = 0
     retries: int = 0
-    last_commit_mono_ns: int = 0
 
 
 def kind_of(subject: str) -> type[Message] | None:
@@ -171,7 +170,6 @@ class Lane:
                 pause_s = min(pause_s * 2, self._retry_max_s)
             else:
                 self._on_trouble(None)
-                self.counts.last_commit_mono_ns = self._clock.mono_ns()
                 return written
 
     def _advance(self, messages: list[DurableMessage]) -> dict[str, Advance]:

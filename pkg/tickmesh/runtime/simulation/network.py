@@ -147,7 +147,6 @@ class SimSocket:
         self._arrived = asyncio.Event()
         self._closed = False
         self._last_ns = 0
-        self._deaf_since_ns = 0
 
     async def __aenter__(self) -> SimSocket:
         link = self.link
