@@ -70,7 +70,9 @@ UNFINISHED = {"halt": ["--reason", "why"], "--set": ["max_daily_drawdown=0.1"]}
 """What a text leaves out that only names a command."""
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/operations.md", "docs/strategies.md", "docs/one-machine.md", "docs/native.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/operations.md", "docs/strategies.md", "docs/one-machine.md", "docs/native.md"]
+)
 def test_every_command_of_a_page_is_one_that_the_program_takes(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     commands = [c for c in re.findall(r"`(tickmesh [^`]*)`", text) if "..." not in c and "[" not in c]
