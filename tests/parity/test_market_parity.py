@@ -133,8 +133,11 @@ def test_any_sequence_of_events_gives_the_same_state(events: Any) -> None:
     twins.compare(whole=True)
 
 
+edges = sorted({n for k in range(64) for n in (2**k - 1, 2**k, 1 - 2**k, -(2**k), -1 - 2**k) if -(2**63) <= n < 2**63})
+
+
 @given(
-    st.lists(st.integers(-(2**63), 2**63 - 1), min_size=6, max_size=6),
+    st.lists(st.sampled_from(edges) | st.integers(-(2**63), 2**63 - 1), min_size=6, max_size=6),
     st.text(max_size=300).filter(lambda t: t.isprintable()),
 )
 def test_a_message_has_the_bytes_that_msgspec_gives_it(stamps: list[int], symbol: str) -> None:
@@ -146,6 +149,13 @@ def test_a_message_has_the_bytes_that_msgspec_gives_it(stamps: list[int], symbol
     message = pure.encode_trade(*stamps)
     assert native.encode_trade(*stamps) == message
     assert isinstance(msgspec.msgpack.decode(message), list)
+
+
+def test_integers_at_the_edge_of_each_form_have_the_bytes_that_msgspec_gives_them() -> None:
+    native, pure = Twins({"S": ("1", "1")}).replicas["S"]
+    for first in range(0, len(edges), 6):
+        stamps = (edges[first:] + edges)[:6]
+        assert native.encode_update(*stamps) == pure.encode_update(*stamps)
 
 
 def test_the_steady_path_makes_no_python_object() -> None:
