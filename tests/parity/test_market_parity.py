@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.parity.twins import STAMPS, Twins, snapshot
 
@@ -97,22 +97,32 @@ def test_a_touch_that_jumps_about_gives_the_same_book(moves: list[tuple[int, int
 
 @st.composite
 def steps(draw: st.DrawFn) -> Iterator[tuple[str, Any]]:
-    kinds = st.sampled_from(["diff", "diff", "diff", "top", "snapshot", "trade", "disconnect", "silent"])
+    kinds = st.sampled_from(["diff", "diff", "diff", "again", "top", "snapshot", "trade", "disconnect", "silent"])
     return draw(st.lists(st.tuples(kinds, st.integers(0, 3), levels, levels, st.integers(0, 10**9)), max_size=60))
 
 
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(steps())
+@example([("diff", 1, [], [], 1), ("again", 0, [], [], 1)])
 def test_any_sequence_of_events_gives_the_same_state(events: Any) -> None:
     twins = Twins({"BTCUSDT": ("0.10", "0.001")}, depth=3)
     pair = twins.replicas["BTCUSDT"]
     last, now_ns = 10, 1_000
+    sent = [(10, 10)]
+    for half in (0, 1):  # most of what can go wrong begins with a living book
+        pair[half].on_snapshot(10, [(990, 5)], [(1010, 5)], 0)
+        pair[half].on_diff(Diff(10, 10, 10, [], []), 1)
     for kind, skip, bids, asks, passed in events:
         now_ns += passed
         if kind == "diff":
             # A skipped id is a gap; zero repeats the last one.
             previous, last = last + max(0, skip - 2), last + 10 * min(skip, 1)
+            sent.append((previous, last))
             diff = Diff(previous + 1, last, previous, bids, asks)
+            twins.both(lambda half, d=diff, t=now_ns: pair[half].on_diff(d, t))
+        elif kind == "again":
+            before, then = sent[-1 - skip % len(sent)]
+            diff = Diff(before + 1, then, before, bids, asks)
             twins.both(lambda half, d=diff, t=now_ns: pair[half].on_diff(d, t))
         elif kind == "top":
             top = (bids or [(1, 0)])[0], (asks or [(2, 0)])[0]
