@@ -26,7 +26,6 @@ LONG = {
     "pkg/tickmesh/services/execution_path.py": "an order's way to the venue, in the order in which it is walked",
     "pkg/tickmesh/services/strategy.py": "one host of strategies: leases, intake, desks, reports",
     "pkg/tickmesh/bus/nats.py": "the whole Bus port over one connection",
-    "pkg/tickmesh/runtime/simulation/nats.py": "the whole Bus port without a server",
     "pkg/tickmesh/strategy/desk.py": "one strategy's state, from event to drafts of orders",
     "pkg/tickmesh/venues/capture.py": "one file format, written and read",
     "pkg/tickmesh/venues/binance_usdm/rest.py": "the venue's signed calls, one short method each",

@@ -18,7 +18,8 @@ import msgspec
 from tickmesh.domain.errors import TickmeshError
 from tickmesh.observe.health import Health
 from tickmesh.observe.metrics import Metrics
-from tickmesh.runtime.simulation.nats import NatsServer, SimBus
+from tickmesh.runtime.simulation.bus import SimBus
+from tickmesh.runtime.simulation.nats import NatsServer
 from tickmesh.runtime.simulation.network import Link, client_factory, connect_factory
 from tickmesh.runtime.simulation.plan import FAULTS_END_S, Plan
 from tickmesh.runtime.simulation.venue import SimVenue
