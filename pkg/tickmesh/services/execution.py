@@ -23,10 +23,9 @@ from tickmesh.domain.enums import PositionSide, Severity
 from tickmesh.domain.errors import DependencyError, MalformedFrameError, NotFiniteError, TickmeshError
 from tickmesh.domain.halt import ALL
 from tickmesh.domain.instrument import Instrument
-from tickmesh.domain.messages import Alert, FillEvent, MarkPrice, OrderEvent, decode, encode
+from tickmesh.domain.messages import Alert, MarkPrice, OrderEvent, decode, encode
 from tickmesh.engine.effects import ViewEffects
 from tickmesh.engine.replay import picture_of
-from tickmesh.execution.checkpoint import Checkpoint, CheckpointKeeper
 from tickmesh.execution.ledger import OrderLedger, Record
 from tickmesh.execution.machine import OrderMachine
 from tickmesh.execution.plausible import implausible
@@ -38,8 +37,9 @@ from tickmesh.services.execution_breakers import TradingBreakers
 from tickmesh.services.execution_deadman import DeadMan
 from tickmesh.services.execution_flatten import Flattener
 from tickmesh.services.execution_halt import HaltKeeper
-from tickmesh.services.execution_journal import STREAM, JournalWriter
+from tickmesh.services.execution_journal import JournalWriter
 from tickmesh.services.execution_lists import VenueLists
+from tickmesh.services.execution_memory import Memory
 from tickmesh.services.execution_outside import OUTSIDE, Outside
 from tickmesh.services.execution_path import OrderPath
 from tickmesh.services.execution_reconcile import Reconciler
@@ -156,8 +156,6 @@ class _Desk:
         self._settle = outside.settle
         self._succeeded = False
         self._leaving = False
-        self._read_from_seq = 1
-        self._checkpoint_key = f"execution.{venue.account}"
         self.rest = BinanceUsdmRest(
             venue.rest_url, venue.api_key.get_secret_value(), venue.api_secret.get_secret_value(),
             venue.recv_window_ms, service.clock, timeout_s=own.request_timeout_s, max_connections=own.connections,
@@ -176,8 +174,7 @@ class _Desk:
         self.shared_budget.offset_ms = lambda: self.rest.time_offset_ms
         self.rest.gate = VenueGate(service.clock, self.trading.rest, self.shared_budget)
         self.journal = JournalWriter(service.bus, self._on_stored)
-        self.checkpoints = CheckpointKeeper(own.journal_horizon_s, Checkpoint())
-        self._saved = Checkpoint()
+        self.memory = Memory(service, self.ledger, self.journal, self._is_writer)
         self.path = OrderPath(
             service, self.rest, self.ledger, self.pretrade, self.view, instruments, self.journal, self.budget
         )
@@ -226,7 +223,7 @@ class _Desk:
         picture = picture_of(self.ledger)
         return {
             "account": picture.account, "hash": picture.hash, "orders": len(picture.orders), "open": picture.open,
-            "positions": picture.positions, "from_seq": self._read_from_seq, "last_seq": self.journal.last_seq,
+            "positions": picture.positions, "from_seq": self.memory.read_from_seq, "last_seq": self.journal.last_seq,
             "waiting": self.journal.waiting, "terms": self.reconciler.terms.shown(),
             "halted": {scope: latched.state.value for scope, latched in self.halts.latch.state.scopes.items()},
         }  # fmt: skip
@@ -246,7 +243,7 @@ class _Desk:
         await self.shared_budget.load()
         self._task(self.trading.board.run(), "breakers")
         self._task(self.shared_budget.run(), "budget")
-        newest_ns, oldest_ns = await self._restore()
+        newest_ns, oldest_ns = await self.memory.restore()
         self.ledger.complete_journal(self.service.clock.wall_ns())
         self._task(self.journal.run(), "journal")
         for symbol in venue.symbols:
@@ -376,55 +373,9 @@ class _Desk:
         log.info("the lease is ours again, epoch %d", self.lease.epoch)
         self._epoch = self.lease.epoch
 
-    async def _restore(self) -> tuple[int, int]:
-        """Read the journal; returns the wall times of its newest and oldest line."""
-        account = self.service.settings.venue.account
-        self._saved = start = await self._load_checkpoint()
-        self._read_from_seq = start.seq
-        self.checkpoints = CheckpointKeeper(self.service.settings.execution.journal_horizon_s, start)
-        self.ledger.known_trades_below = dict(start.trades)
-        self.ledger.last_trade_id.update(start.trades)
-        newest, oldest = start.oldest_ns, start.oldest_ns
-        events, fills = f"order.event.{subjects.token(account)}.", f"fill.{subjects.token(account)}."
-        async for subject, payload, seq in self.service.bus.replay(STREAM, start_seq=start.seq):
-            self.journal.last_seq = max(self.journal.last_seq, seq)
-            kind: type[OrderEvent] | type[FillEvent] | None = (
-                OrderEvent if subject.startswith(events) else FillEvent if subject.startswith(fills) else None
-            )
-            if kind is None:
-                continue
-            try:
-                message = decode(kind, payload)
-            except msgspec.DecodeError as error:
-                log.error("journal line %d cannot be decoded (%s); it is skipped", seq, error)
-                continue
-            self.ledger.restore(message)
-            self.checkpoints.note(message, seq)
-            newest, oldest = max(newest, message.publish_ns), oldest or message.publish_ns
-        return newest, oldest
-
-    async def _load_checkpoint(self) -> Checkpoint:
-        entry = await (await self.service.bus.kv("checkpoints")).get(self._checkpoint_key)
-        try:
-            return msgspec.json.decode(entry.value or b"", type=Checkpoint) if entry is not None else Checkpoint()
-        except msgspec.MsgspecError as error:
-            log.error("the checkpoint cannot be read (%s); the whole journal is", error)
-            return Checkpoint()
-
-    async def _save_checkpoint(self) -> None:
-        """Keep how far the journal need not be read any more; a failure costs time at the next start only."""
-        point = self.checkpoints.advance(self.ledger, self.service.clock.wall_ns())
-        if point == self._saved or not self._is_writer():
-            return
-        try:
-            await (await self.service.bus.kv("checkpoints")).put(self._checkpoint_key, msgspec.json.encode(point))
-            self._saved = point
-        except DependencyError as error:
-            log.warning("checkpoint: %s", error)
-
     def _on_stored(self, record: Record, seq: int) -> None:
         self.path.on_record_stored(record)
-        self.checkpoints.note(record.message, seq)
+        self.memory.note(record.message, seq)
 
     def _count(self) -> None:
         self._fills.value, self._anomalies.value = self.effects.fills, self.ledger.anomalies + self._only_counted
@@ -441,7 +392,7 @@ class _Desk:
         await self.halts.share(self.service.bus)
         if turns % _WARM_EVERY_TURNS == 0:
             await self._keep_warm()
-            await self._save_checkpoint()
+            await self.memory.save()
             with contextlib.suppress(VenueCallError):
                 await self.reconciler.fetch_missing_fills()
 
