@@ -92,7 +92,7 @@ async def test_the_same_intent_is_one_order_however_often_it_comes_and_an_old_on
 
 
 async def test_a_halt_cancels_and_refuses_survives_a_kill_and_ends_only_by_resuming(rig: OrderRig) -> None:
-    resting = rig.send(rig.intent())
+    resting = rig.send(rig.intent(behind_ticks=300))
     await rig.until(resting, S.SUBMITTED)
     rig.control("halt", f"account.{ACCOUNT}")
     await rig.until(resting, S.CANCELED)
