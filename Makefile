@@ -38,6 +38,7 @@ lint: $(STAMP) ## format, lint, types, layers
 	@PYTHONPATH=pkg $(BIN)/lint-imports
 	@$(BIN)/mypy
 	@! command -v cargo >/dev/null || cargo fmt --check --manifest-path pkg/native/Cargo.toml
+	@! command -v cargo-clippy >/dev/null || PYO3_BUILD_EXTENSION_MODULE=1 PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy --quiet --release --locked --manifest-path pkg/native/Cargo.toml --target-dir "$${XDG_CACHE_HOME:-$$HOME/.cache}/tickmesh/native/clippy" -- -D warnings
 
 envtest: ## build etcd and kube-apiserver into the user's cache (once; needs Go)
 	@tools/envtest/build.sh
