@@ -61,11 +61,14 @@ def test_each_subscriber_hears_a_message_once_here_by_a_call_and_elsewhere_throu
                 assert here[-1] == ("md.book.v.S", b"%d" % number), "not in the same call"
                 fused.publish("order.intent.main", b"i%d" % number, headers={"Nats-Msg-Id": f"i{number}"})
                 assert here[-1] == ("order.intent.main", b"i%d" % number)
+            many = [b"m1", b"m2", b"m3"]
+            assert fused.publish_many("md.book.v.S", many) == 3
+            assert here[-3:] == [("md.book.v.S", payload) for payload in many], "not in the same call"
             other.publish("md.book.v.S", b"from outside")
             await settled(fused, other)
-            assert len(here) == 101 and here[-1] == ("md.book.v.S", b"from outside")
-            assert [m for m in there if m[1] != b"from outside"] == here[:100]
-            assert fused.handed_over == 100
+            assert len(here) == 104 and here[-1] == ("md.book.v.S", b"from outside")
+            assert [m for m in there if m[1] != b"from outside"] == here[:103]
+            assert fused.handed_over == 103
 
     asyncio.run(run())
 

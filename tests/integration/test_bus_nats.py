@@ -150,6 +150,33 @@ async def test_a_message_larger_than_the_server_takes_is_refused_and_the_connect
         await bus.close()
 
 
+async def test_many_are_published_in_order_up_to_the_first_that_is_refused(tmp_path: Path) -> None:
+    async with server(tmp_path) as s:
+        bus = await NatsBus.connect(s.url, name="a")
+        heard: list[bytes] = []
+        await bus.subscribe("md.trade.v.s", lambda subject, payload: heard.append(payload))
+        assert bus.publish_many("md.trade.v.s", []) == 0
+        assert bus.publish_many("md.trade.v.s", [b"%d" % n for n in range(300)]) == 300
+        too_large = b"x" * (bus.client.max_payload + 1)
+        assert bus.publish_many("md.trade.v.s", [b"300", b"301", too_large, b"never"]) == 2
+        large = b"y" * (bus.client.max_payload // 2)  # more than one message may have, in three that may go
+        assert bus.publish_many("md.trade.v.s", [large, large, large]) == 3
+        await until(lambda: len(heard) == 305)
+        assert heard == [*(b"%d" % n for n in range(302)), large, large, large]
+        s.signal(signal.SIGSTOP)
+        try:
+            payloads, taken = [b"z" * 65536] * 8, 8
+            async with asyncio.timeout(30):
+                while taken == 8:
+                    taken = bus.publish_many("md.book.v.s", payloads)
+                    await asyncio.sleep(0)
+            assert 0 <= taken < 8 and bus.client._pending_data_size <= 8 * 1024 * 1024
+        finally:
+            s.signal(signal.SIGCONT)
+        await bus.close()
+        assert bus.publish_many("md.trade.v.s", [b"late"]) == 0
+
+
 async def test_streams_that_the_server_held_in_memory_are_back_after_its_death(tmp_path: Path) -> None:
     async with server(tmp_path) as s:
         bus = await NatsBus.connect(s.url, name="a")

@@ -83,7 +83,8 @@ def test_a_frame_its_features_and_its_messages(
         outcomes.append(source.on_frame(frame))
         replica.features()
         replica.encode_update(*STAMPS)
-        replica.encode_trade(*STAMPS)
+        replica.keep_trade()
+        assert len(replica.encode_trades(*STAMPS)) == 1
 
     chosen = frames[kind]
     warm = min(WARM, len(chosen) // 3)

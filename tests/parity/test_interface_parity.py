@@ -19,7 +19,10 @@ PURE = [
     importlib.import_module(f"tickmesh.hotpath.pure.{p.stem}") for p in (PACKAGE / "hotpath" / "pure").glob("[!_]*")
 ]
 TWINS = {name: found for name in hotpath.__all__ for found in [getattr(hotpath.native, name, None)] if callable(found)}
-INSIDE = {"L2Book": {"bid_lots_below", "ask_lots_above"}, "BookReplica": {"touch"}}
+INSIDE = {
+    "L2Book": {"bid_lots", "ask_lots", "bid_lots_below", "ask_lots_above"},
+    "BookReplica": {"touch", "keep_next_trade"},
+}
 """What the twins' own modules say to each other: in the native half that is Rust calling Rust."""
 NATIVE_ONLY = {"Market": {"left_to_twin"}}
 """How often the native parser asked the twin; the twin has nobody to ask."""

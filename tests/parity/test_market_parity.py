@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import functools
 import gc
 import itertools
 import os
@@ -16,7 +17,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from tests.parity.twins import STAMPS, Twins, snapshot
+from tests.parity.twins import STAMPS, Twins, bits, snapshot
 
 from tickmesh import hotpath
 from tickmesh.hotpath.pure import book as pure_book
@@ -56,6 +57,92 @@ def test_books_features_and_messages_of_a_capture_are_equal(name: str) -> None:
     twins.compare(whole=True)
     assert counts[pure_market.APPLIED] > 100 and counts[pure_market.TOP] > 100
     assert twins.markets[0].left_to_twin == 0, "the scanner must know the venue's own layout"
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_run_does_what_frames_one_by_one_do_and_stops_at_what_is_not_plain(data: st.DataObject) -> None:
+    """Both halves run random reads of a capture with holes, repetitions, rubbish and foreign frames between them;
+    a third market takes the same frames one by one."""
+    if not (DATA / "btcusdt_20240808.gz").is_file():
+        pytest.skip("no capture")
+    twins, single = Twins({"BTCUSDT": ("0.10", "0.001")}), Twins({"BTCUSDT": ("0.10", "0.001")})
+    pair, (alone, _) = twins.replicas["BTCUSDT"], single.replicas["BTCUSDT"]
+    records = _first_records()
+    frames = [r.raw for r in records if r.kind is not Kind.SNAPSHOT]
+    strange = [
+        b"",
+        b"{}",
+        b'{"e":"trade"',
+        frames[0][:-9],
+        frames[30].replace(b"BTCUSDT", b"ETHUSDT"),
+        b'{"result":null,"id":1}',
+    ]
+    start = data.draw(st.integers(0, 100))
+    for number in range(data.draw(st.integers(1, 12))):
+        read = list(frames[start : (start := start + data.draw(st.integers(0, 60)))])
+        for at in data.draw(st.lists(st.integers(0, 60), max_size=3)):
+            what = data.draw(st.sampled_from(["strange", "hole", "again"]))
+            if what == "strange":
+                read.insert(at, data.draw(st.sampled_from(strange)))
+            elif read and what == "hole":
+                del read[at % len(read)]
+            elif read:
+                read.insert(at, read[at % len(read)])
+        if number == 1:
+            body = next(r.raw for r in records if r.kind is Kind.SNAPSHOT)
+            snapshot(twins, "BTCUSDT", body)
+            snapshot(single, "BTCUSDT", body)
+        _run_and_compare(twins, single, read)
+        twins.compare(whole=True)
+        assert bits(pair[0].features()) == bits(alone.features()) and pair[0].checksum() == alone.checksum()
+
+
+def _run_and_compare(twins: Twins, single: Twins, read: list[bytes]) -> None:
+    markets, pair, at, next_trade = twins.markets, twins.replicas["BTCUSDT"], 0, twins.replicas["BTCUSDT"][1].next_trade
+    while at < len(read):
+        began = at
+        twins.both(lambda half, at=at: markets[half].run(read, at))
+        at = twins.both(lambda half: markets[half].at)
+        touched = twins.both(lambda half: markets[half].touched())
+        kept = twins.both(lambda half: pair[half].encode_trades(*STAMPS))
+        expected, ids = [single.frame(frame) for frame in read[began:at]], []
+        for outcome, frame in zip(expected, read[began:at], strict=True):
+            assert outcome in (pure_market.TOP, pure_market.TOP_OLD, pure_market.APPLIED, pure_market.TRADE)
+            if outcome == pure_market.TRADE:
+                ids.append(msgspec.json.decode(frame)["data"]["t"])
+        assert ids == [msgspec.msgpack.decode(one)[7] for one in kept] == list(range(next_trade, next_trade + len(ids)))
+        assert [msgspec.msgpack.decode(one)[3] for one in kept] == [STAMPS[2] + i for i in range(len(ids))]
+        changed = any(o in (pure_market.TOP, pure_market.APPLIED) for o in expected)
+        assert touched == ([(0, changed, pure_market.APPLIED in expected, len(ids))] if expected else [])
+        next_trade += len(ids)
+        if at == len(read):
+            return
+        outcome = single.frame(read[at])
+        if not isinstance(outcome, tuple):  # else an error, the same one
+            assert twins.both(lambda half: (markets[half].outcome, markets[half].last))[0] == outcome
+            if outcome == pure_market.TRADE:
+                next_trade = pair[1].trade_id + 1
+                pair[0].next_trade = pair[1].next_trade = next_trade
+        at += 1
+
+
+def test_a_run_keeps_a_bounded_number_of_trades_and_stops_at_the_next_one() -> None:
+    twins = Twins({"BTCUSDT": ("0.10", "0.001")})
+    text = (
+        b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1,"T":1,"s":"BTCUSDT","t":%d,"p":"9.1","q":"1","m":true}}'
+    )
+    for replica in twins.replicas["BTCUSDT"]:
+        replica.next_trade = 0
+    assert twins.both(lambda half: twins.markets[half].run([text % n for n in range(300)], 0)) == 256
+    assert twins.both(lambda half: twins.markets[half].outcome) == pure_market.TRADE
+    assert len(twins.both(lambda half: twins.replicas["BTCUSDT"][half].encode_trades(*STAMPS))) == 256
+    assert twins.both(lambda half: twins.replicas["BTCUSDT"][half].encode_trades(*STAMPS)) == []
+
+
+@functools.cache
+def _first_records() -> list[Any]:
+    return list(itertools.islice(Capture(DATA / "btcusdt_20240808.gz").records(), 1_000))
 
 
 level = st.tuples(st.integers(900, 1100) | st.integers(0, 2**53), st.integers(0, 4) | st.integers(0, 2**53))
@@ -156,8 +243,9 @@ def test_a_message_has_the_bytes_that_msgspec_gives_it(stamps: list[int], symbol
     assert native.encode_update(*stamps) == pure.encode_update(*stamps)
     for replica in (native, pure):
         replica.on_trade(*stamps[:3], 1 if stamps[3] % 2 else -1, stamps[4])
-    message = pure.encode_trade(*stamps)
-    assert native.encode_trade(*stamps) == message
+        replica.keep_trade()
+    (message,) = pure.encode_trades(*stamps)
+    assert native.encode_trades(*stamps) == [message]
     assert isinstance(msgspec.msgpack.decode(message), list)
 
 
@@ -221,5 +309,10 @@ def test_the_steady_path_allocates_nothing() -> None:
         market.on_frame(frame)
         replica.features()
         replica.encode_update(*STAMPS)
+    assert hotpath.native.allocations() == before
+    replica.next_trade = 0  # none of them is the next one: a run then stops at each trade, else it goes through
+    at = -1
+    while (at := market.run(frames, at + 1)) < len(frames):
+        pass
     assert hotpath.native.allocations() == before
     assert replica.synchronised and replica.gaps == 0, "the frames must have been applied"

@@ -8,7 +8,8 @@ use crate::replica::{BookReplica, Core};
 use crate::scan::{self, Kind};
 use crate::twin;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+use std::mem::take;
 
 pub const OTHER: u8 = 0;
 pub const APPLIED: u8 = 1;
@@ -19,13 +20,33 @@ pub const TOP: u8 = 5;
 pub const TOP_OLD: u8 = 6;
 pub const TRADE: u8 = 7;
 
+/// A symbol of the connection, and what the frames taken by `run` did to it since `touched` was asked.
+struct Known {
+    name: Vec<u8>,
+    replica: Py<BookReplica>,
+    frames: u64,
+    changed: bool,
+    applied: bool,
+    trades: u64,
+}
+
+/// (number, whether its book changed, whether by a diff, its trades)
+type Touched = (usize, bool, bool, u64);
+
 #[pyclass(module = "tickmesh_native")]
 pub struct Market {
-    replicas: Vec<(Vec<u8>, Py<BookReplica>)>,
+    replicas: Vec<Known>,
+    /// Numbers of those with frames, in the order of the first one.
+    touched: Vec<usize>,
     grids: Py<PyDict>,
     read: Py<PyAny>,
     #[pyo3(get)]
     last: i64,
+    /// Where `run` stands in its frames, and the outcome of the frame there.
+    #[pyo3(get)]
+    at: usize,
+    #[pyo3(get)]
+    outcome: u8,
     likely: usize,
     /// Frames that the scanner left to the twin; a rising number says that the venue's layout has changed.
     #[pyo3(get)]
@@ -37,7 +58,17 @@ impl Market {
     #[new]
     fn new(py: Python<'_>) -> PyResult<Self> {
         let read = twin::attribute(py, "tickmesh.hotpath.pure.market", "read")?.unbind();
-        Ok(Market { replicas: Vec::new(), grids: PyDict::new(py).unbind(), read, last: -1, likely: 0, left_to_twin: 0 })
+        Ok(Market {
+            replicas: Vec::new(),
+            touched: Vec::new(),
+            grids: PyDict::new(py).unbind(),
+            read,
+            last: -1,
+            at: 0,
+            outcome: OTHER,
+            likely: 0,
+            left_to_twin: 0,
+        })
     }
 
     fn add(&mut self, py: Python<'_>, replica: Py<BookReplica>) -> PyResult<usize> {
@@ -47,13 +78,14 @@ impl Market {
         };
         self.grids.bind(py).set_item(&symbol, (prices, quantities))?;
         let name = symbol.into_bytes();
-        Ok(match self.replicas.iter().position(|known| known.0 == name) {
+        Ok(match self.replicas.iter().position(|known| known.name == name) {
             Some(number) => {
-                self.replicas[number].1 = replica;
+                self.replicas[number].replica = replica;
                 number
             }
             None => {
-                self.replicas.push((name, replica));
+                self.replicas.push(Known { name, replica, frames: 0, changed: false, applied: false, trades: 0 });
+                self.touched.reserve(self.replicas.len());
                 self.replicas.len() - 1
             }
         })
@@ -63,12 +95,12 @@ impl Market {
         let text = frame.as_bytes();
         if let Some(head) = scan::head(text) {
             let index = match self.replicas.get(self.likely) {
-                Some(known) if known.0 == head.symbol => Some(self.likely),
-                _ => self.replicas.iter().position(|known| known.0 == head.symbol),
+                Some(known) if known.name == head.symbol => Some(self.likely),
+                _ => self.replicas.iter().position(|known| known.name == head.symbol),
             };
             if let Some(index) = index {
-                let mut replica = self.replicas[index].1.try_borrow_mut(py)?;
-                if let Some(outcome) = take(&mut replica.core, text, &head) {
+                let mut replica = self.replicas[index].replica.try_borrow_mut(py)?;
+                if let Some(outcome) = apply(&mut replica.core, text, &head) {
                     drop(replica);
                     self.last = index as i64;
                     self.likely = index;
@@ -80,10 +112,43 @@ impl Market {
         self.left_to_twin += 1;
         self.slowly(py, frame)
     }
+
+    fn run(&mut self, py: Python<'_>, frames: &Bound<'_, PyList>, start: usize) -> PyResult<usize> {
+        self.at = start;
+        while self.at < frames.len() {
+            let frame = frames.get_item(self.at)?;
+            let outcome = self.on_frame(py, frame.cast::<PyBytes>()?)?;
+            let traded = outcome == TRADE && self.keep_next_trade(py)?;
+            if !traded && !matches!(outcome, TOP | TOP_OLD | APPLIED) {
+                self.outcome = outcome;
+                return Ok(self.at);
+            }
+            let known = &mut self.replicas[self.last as usize];
+            if known.frames == 0 {
+                self.touched.push(self.last as usize);
+            }
+            known.frames += 1;
+            known.changed |= matches!(outcome, TOP | APPLIED);
+            known.applied |= outcome == APPLIED;
+            known.trades += u64::from(traded);
+            self.at += 1;
+        }
+        Ok(self.at)
+    }
+
+    fn touched(&mut self) -> Vec<Touched> {
+        let replicas = &mut self.replicas;
+        let told = self.touched.drain(..).map(|number| {
+            let Known { frames, changed, applied, trades, .. } = &mut replicas[number];
+            *frames = 0;
+            (number, take(changed), take(applied), take(trades))
+        });
+        told.collect()
+    }
 }
 
 #[inline]
-fn take(core: &mut Core, text: &[u8], head: &scan::Head<'_>) -> Option<u8> {
+fn apply(core: &mut Core, text: &[u8], head: &scan::Head<'_>) -> Option<u8> {
     let (prices, quantities) = (core.price_grid, core.lot_grid);
     Some(match head.kind {
         Kind::Depth => {
@@ -109,6 +174,12 @@ fn take(core: &mut Core, text: &[u8], head: &scan::Head<'_>) -> Option<u8> {
 }
 
 impl Market {
+    /// Whether the last frame's trade is kept for `encode_trades`.
+    #[inline]
+    fn keep_next_trade(&self, py: Python<'_>) -> PyResult<bool> {
+        Ok(self.replicas[self.last as usize].replica.try_borrow_mut(py)?.core.keep_next_trade())
+    }
+
     /// By the twin's parser: any order of fields, white space, escapes, and every error.
     fn slowly(&mut self, py: Python<'_>, frame: &Bound<'_, PyBytes>) -> PyResult<u8> {
         let found = self.read.bind(py).call1((frame, &self.grids))?;
@@ -118,10 +189,10 @@ impl Market {
         let found = found.cast::<PyTuple>()?;
         let symbol: String = found.get_item(0)?.extract()?;
         let exchange_ns: i64 = found.get_item(1)?.extract()?;
-        let Some(index) = self.replicas.iter().position(|known| known.0 == symbol.as_bytes()) else {
+        let Some(index) = self.replicas.iter().position(|known| known.name == symbol.as_bytes()) else {
             return Ok(OTHER);
         };
-        let mut replica = self.replicas[index].1.try_borrow_mut(py)?;
+        let mut replica = self.replicas[index].replica.try_borrow_mut(py)?;
         let core = &mut replica.core;
         let outcome = match found.len() {
             3 => {

@@ -10,7 +10,10 @@ use crate::scan;
 use crate::sync::{Diff, Outcome, Synchroniser};
 use crate::twin;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+/// Trades that `Market.run` keeps of one symbol before it stops at the next one.
+const MAX_KEPT_TRADES: usize = 256;
 
 /// The stamps that a message gets when it is published.
 #[derive(Clone, Copy)]
@@ -54,6 +57,9 @@ pub struct Core {
     top_bid: Level,
     top_ask: Level,
     trade: scan::Trade,
+    /// The id that the next trade has when none is missing; below zero while nobody knows.
+    pub next_trade: i64,
+    kept_trades: Vec<scan::Trade>,
     // Reused for every frame: nothing is allocated on the steady path.
     pub frame_bids: Vec<Level>,
     pub frame_asks: Vec<Level>,
@@ -123,6 +129,17 @@ impl Core {
 
     pub fn on_trade(&mut self, trade: scan::Trade) {
         self.trade = trade;
+    }
+
+    /// Keep the last trade when it is the next one and there is room; false leaves it to the caller.
+    #[inline]
+    pub fn keep_next_trade(&mut self) -> bool {
+        let plain = self.trade.id == self.next_trade && self.kept_trades.len() < MAX_KEPT_TRADES;
+        if plain {
+            self.next_trade += 1;
+            self.kept_trades.push(self.trade);
+        }
+        plain
     }
 
     pub fn disconnect(&mut self) {
@@ -227,9 +244,8 @@ impl Core {
         &self.packed
     }
 
-    /// The last Trade in `packed`.
-    pub fn pack_trade(&mut self, stamps: &Stamps) -> &[u8] {
-        let trade = &self.trade;
+    /// A trade in `packed`.
+    fn pack_trade(&mut self, trade: scan::Trade, stamps: &Stamps) -> &[u8] {
         let mut out = Packer::new(&mut self.packed);
         out.array(13);
         stamps.pack_head(trade.exchange_ns, &mut out);
@@ -297,6 +313,8 @@ impl BookReplica {
             top_bid: (0, 0),
             top_ask: (0, 0),
             trade: scan::Trade { exchange_ns: 0, id: 0, ticks: 0, lots: 0, buyer_is_maker: false },
+            next_trade: -1,
+            kept_trades: Vec::with_capacity(MAX_KEPT_TRADES),
             frame_bids: Vec::with_capacity(4096),
             frame_asks: Vec::with_capacity(4096),
             shown_bids: Vec::with_capacity(64),
@@ -386,6 +404,16 @@ impl BookReplica {
         self.core.trade.id
     }
 
+    #[getter]
+    fn next_trade(&self) -> i64 {
+        self.core.next_trade
+    }
+
+    #[setter]
+    fn set_next_trade(&mut self, trade_id: i64) {
+        self.core.next_trade = trade_id;
+    }
+
     /// (trade id, ticks, lots, taker's side as a sign, exchange_ns) of the last trade.
     #[getter]
     fn last_trade(&self) -> (i64, i64, i64, i64, i64) {
@@ -416,6 +444,10 @@ impl BookReplica {
 
     fn on_trade(&mut self, trade_id: i64, ticks: i64, lots: i64, taker_side: i64, exchange_ns: i64) {
         self.core.on_trade(scan::Trade { exchange_ns, id: trade_id, ticks, lots, buyer_is_maker: taker_side < 0 });
+    }
+
+    fn keep_trade(&mut self) {
+        self.core.kept_trades.push(self.core.trade);
     }
 
     fn disconnect(&mut self) {
@@ -483,17 +515,24 @@ impl BookReplica {
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn encode_trade<'py>(
+    fn encode_trades<'py>(
         &mut self,
         py: Python<'py>,
         receive_ns: i64,
         publish_ns: i64,
-        seq: i64,
+        first_seq: i64,
         epoch: i64,
         receive_mono_ns: i64,
         publish_mono_ns: i64,
-    ) -> Bound<'py, PyBytes> {
-        let stamps = Stamps { receive_ns, publish_ns, seq, epoch, receive_mono_ns, publish_mono_ns };
-        PyBytes::new(py, self.core.pack_trade(&stamps))
+    ) -> PyResult<Bound<'py, PyList>> {
+        let messages = PyList::empty(py);
+        let mut stamps = Stamps { receive_ns, publish_ns, seq: first_seq, epoch, receive_mono_ns, publish_mono_ns };
+        for index in 0..self.core.kept_trades.len() {
+            let trade = self.core.kept_trades[index];
+            messages.append(PyBytes::new(py, self.core.pack_trade(trade, &stamps)))?;
+            stamps.seq = stamps.seq.wrapping_add(1);
+        }
+        self.core.kept_trades.clear();
+        Ok(messages)
     }
 }

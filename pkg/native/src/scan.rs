@@ -69,6 +69,7 @@ pub struct Top {
     pub ask: Level,
 }
 
+#[derive(Clone, Copy)]
 pub struct Trade {
     pub exchange_ns: i64,
     pub id: i64,

@@ -9,13 +9,14 @@ Refuses queue groups: which member of a group gets a message is the server's to 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from tickmesh.bus.dispatch import Ordered
 from tickmesh.bus.memory import matches
 from tickmesh.bus.nats import NatsBus
 from tickmesh.domain.errors import ConfigError
+from tickmesh.ports.bus import publish_each
 
 _MAX_ROUTES = 4096
 _MARKET = "md."
@@ -92,6 +93,9 @@ class FusedBus(NatsBus):
         self._client.push()  # the feed may be collecting
         for ordered in routes:
             ordered.hand(subject, answer_to, payload)
+
+    def publish_many(self, subject: str, payloads: Sequence[bytes]) -> int:
+        return publish_each(self, subject, payloads)
 
     def _answer(self, subject: str, payload: bytes) -> None:
         asked_here = self._replies.pop(subject.encode(), None)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from tickmesh.domain.errors import DependencyError
-from tickmesh.ports.bus import DurableMessage, Handler, KvEntry
+from tickmesh.ports.bus import DurableMessage, Handler, KvEntry, publish_each
 
 _ORDER_SUBJECTS = {"INTENTS": ("order.intent.>",), "ORDERS": ("order.event.>", "fill.>")}
 _PREFIXES = {
@@ -135,6 +135,9 @@ class MemoryBus:
                 result = handler(subject, payload)
                 if inspect.isawaitable(result):
                     self._spawn(result)
+
+    def publish_many(self, subject: str, payloads: Sequence[bytes]) -> int:
+        return publish_each(self, subject, payloads)
 
     async def publish_durable(
         self,

@@ -14,7 +14,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,7 +31,7 @@ from tickmesh.bus.frames import parse_headers
 from tickmesh.bus.kv import NatsKeyValue
 from tickmesh.bus.pull import Puller, PullLostError
 from tickmesh.domain.errors import DependencyError
-from tickmesh.ports.bus import DurableMessage, Handler
+from tickmesh.ports.bus import DurableMessage, Handler, publish_each
 
 log = logging.getLogger(__name__)
 
@@ -203,6 +203,20 @@ class NatsBus:
 
     def publish(self, subject: str, payload: bytes, *, headers: Mapping[str, str] | None = None) -> None:
         self._send(subject, payload, b"", headers)
+
+    def publish_many(self, subject: str, payloads: Sequence[bytes]) -> int:
+        head = b"PUB %b" % subject.encode()
+        command = b"".join([b"%b %d\r\n%b\r\n" % (head, len(payload), payload) for payload in payloads])
+        client, count = self._client, len(payloads)
+        if len(command) > client.max_payload > 0:
+            return publish_each(self, subject, payloads)  # perhaps one is too large
+        try:
+            client.send(command, subject)
+        except DependencyError:
+            return publish_each(self, subject, payloads)  # perhaps a part fits
+        client.stats["out_msgs"] += count
+        client.stats["out_bytes"] += sum(map(len, payloads))
+        return count
 
     def hold(self) -> None:
         """Collect publications until ``release``: one system call for a burst. Never hold across an await."""

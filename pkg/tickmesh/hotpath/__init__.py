@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-INTERFACE = 12
+INTERFACE = 13
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 

@@ -6,10 +6,12 @@ has stored the message; a durable consumer delivers at least once, so handlers d
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
+
+from tickmesh.domain.errors import DependencyError
 
 Handler = Callable[[str, bytes], Awaitable[None] | None]
 """Called with (subject, payload); a coroutine result is awaited before the next message of that subscription."""
@@ -107,6 +109,10 @@ class Bus(Protocol):
         """
         ...
 
+    def publish_many(self, subject: str, payloads: Sequence[bytes]) -> int:
+        """``publish`` each in order until one is refused; returns how many were taken."""
+        ...
+
     async def publish_durable(
         self,
         subject: str,
@@ -194,3 +200,13 @@ class Bus(Protocol):
     async def close(self) -> None:
         """Drain subscriptions, flush and disconnect; bounded in time."""
         ...
+
+
+def publish_each(bus: Bus, subject: str, payloads: Sequence[bytes]) -> int:
+    """``Bus.publish_many``, one by one."""
+    for number, payload in enumerate(payloads):
+        try:
+            bus.publish(subject, payload)
+        except DependencyError:
+            return number
+    return len(payloads)

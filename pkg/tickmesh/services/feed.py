@@ -212,8 +212,8 @@ class Feed:
 
     # -- the intake's side ------------------------------------------------------------------------------
 
-    def on_trade(self, market: Market, mono_ns: int) -> None:
-        self._outlet.trade(market, mono_ns)
+    def on_trades(self, market: Market, first_id: int, mono_ns: int) -> None:
+        self._outlet.trades(market, first_id, mono_ns)
 
     def on_mark(self, mark: MarkPrice, mono_ns: int) -> None:
         self._outlet.mark(mark, mono_ns)

@@ -67,20 +67,28 @@ class Outlet:
 
     # -- in ---------------------------------------------------------------------------------------------
 
-    def trade(self, market: Market, arrived_mono_ns: int) -> None:
-        """Publish the last trade of a market now, or queue it."""
+    def trades(self, market: Market, first_id: int, arrived_mono_ns: int) -> None:
+        """Publish the trades that a market's replica has kept, numbered from ``first_id`` on, or queue them."""
         subject = self._subject(subjects.trade, market.symbol)
         offset_ns, mono_ns = self._wall_minus_mono_ns, self._mono_ns()
-        seq = self._seq[subject] = self._seq.get(subject, 0) + 1
-        payload = market.replica.encode_trade(
-            arrived_mono_ns + offset_ns, mono_ns + offset_ns, seq, self._epoch, arrived_mono_ns, mono_ns
+        seq = self._seq.get(subject, 0)
+        payloads = market.replica.encode_trades(
+            arrived_mono_ns + offset_ns, mono_ns + offset_ns, seq + 1, self._epoch, arrived_mono_ns, mono_ns
         )
-        self._latency.record_ns(self._mono_ns() - arrived_mono_ns)
-        if self.ring is not None:
-            self._to_ring(subject, payload)
-        if self._held or not self._to_bus(subject, payload):
-            self._hold(subject, payload, market.replica.trade_id)
-        self._trades.value += 1
+        count = len(payloads)
+        self._seq[subject] = seq + count
+        took_ns, record_ns = self._mono_ns() - arrived_mono_ns, self._latency.record_ns
+        for payload in payloads:
+            record_ns(took_ns)
+            if self.ring is not None:
+                self._to_ring(subject, payload)
+        taken = self._bus.publish_many(subject, payloads) if not self._held and self._takes() else 0
+        if taken < count:
+            if self._taking:
+                self._taking = False  # closed or full
+            for trade_id, payload in enumerate(payloads[taken:], first_id + taken):
+                self._hold(subject, payload, trade_id)
+        self._trades.value += count
 
     def mark(self, mark: MarkPrice, mono_ns: int) -> None:
         """Publish a mark price now; while the bus is away only the newest of a symbol is kept."""

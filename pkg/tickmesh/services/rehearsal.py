@@ -179,7 +179,7 @@ class Rehearsal:
         await self._rest.close()
         self._server.leave()
 
-    def _prepare(self) -> tuple[bytes, bytes]:
+    def _prepare(self) -> list[bytes]:
         """Every walk begins from nothing: no order is open, no limit is used."""
         self._number += 1
         clock, service = self._clock, self._service
@@ -200,7 +200,7 @@ class Rehearsal:
         )  # fmt: skip
         return self._frames(clock.wall_ns() // 1_000_000)
 
-    def _frames(self, now_ms: int) -> tuple[bytes, bytes]:
+    def _frames(self, now_ms: int) -> list[bytes]:
         """A trade, and a depth message that moves every price of the book, up and down in turns."""
         before, after = (_LOW, _HIGH) if self._number % 2 else (_HIGH, _LOW)
         previous, self._update_id = self._update_id, self._update_id + 1
@@ -214,7 +214,7 @@ class Rehearsal:
             "e": "trade", "E": now_ms, "T": now_ms, "s": _SYMBOL, "t": self._number, "p": f"{before}.0", "q": "0.010",
             "X": "MARKET", "m": True,
         }  # fmt: skip
-        return _frame("trade", trade), _frame("depth@0ms", depth)
+        return [_frame("trade", trade), _frame("depth@0ms", depth)]
 
     def _decide(self, data: BookUpdate | Trade, received: int) -> None:
         moment = Moment(self._clock.wall_ns(), received, data.receive_mono_ns, data.publish_mono_ns, data.exchange_ns)
@@ -222,8 +222,8 @@ class Rehearsal:
 
     # The intake's sink
 
-    def on_trade(self, market: Market, mono_ns: int) -> None:
-        self._publishes.trade(market, mono_ns)
+    def on_trades(self, market: Market, first_id: int, mono_ns: int) -> None:
+        self._publishes.trades(market, first_id, mono_ns)
 
     def on_dirty(self, market: Market) -> None:
         self._publishes.dirty(market)

@@ -107,6 +107,14 @@ class L2Book:
         start = bisect_right(self._ask_ticks, ticks)
         return sum(map(self._ask_lots.__getitem__, self._ask_ticks[start : start + count]))
 
+    def bid_lots(self, count: int) -> int:
+        """Lots of the best ``count`` bids together."""
+        return sum(map(self._bid_lots.__getitem__, self._bid_ticks[-count:] if count else ()))
+
+    def ask_lots(self, count: int) -> int:
+        """Lots of the best ``count`` asks together."""
+        return sum(map(self._ask_lots.__getitem__, self._ask_ticks[:count]))
+
     def __len__(self) -> int:
         return len(self._bid_ticks) + len(self._ask_ticks)
 

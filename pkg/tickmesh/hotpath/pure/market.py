@@ -21,6 +21,8 @@ from tickmesh.hotpath.pure.synchroniser import Diff, Outcome
 OTHER, APPLIED, BUFFERED, OLD, GAP, TOP, TOP_OLD, TRADE = range(8)
 """What became of a frame; plain integers, because they are compared for every frame."""
 
+_APPLIED = Outcome.APPLIED  # an enum's member takes a while to look up and to hash
+_tuple = tuple.__new__  # and a named tuple's own constructor, which is a Python function, to call
 _OUTCOMES = {Outcome.APPLIED: APPLIED, Outcome.BUFFERED: BUFFERED, Outcome.OLD: OLD, Outcome.GAP: GAP}
 
 
@@ -76,11 +78,11 @@ def read(frame: bytes, grids: dict[str, tuple[Grid, Grid]]) -> DepthRead | TopRe
     exchange_ns = found.E * 1_000_000
     if kind is BookTickerFrame:
         bid, ask = (prices[found.b], quantities[found.B]), (prices[found.a], quantities[found.A])
-        return TopRead(symbol, exchange_ns, found.u, bid, ask)
+        return _tuple(TopRead, (symbol, exchange_ns, found.u, bid, ask))
     if kind is DepthFrame:
         bids = [(prices[p], quantities[q]) for p, q in found.b]
         asks = [(prices[p], quantities[q]) for p, q in found.a]
-        return DepthRead(symbol, exchange_ns, Diff(found.U, found.u, found.pu, bids, asks))
+        return _tuple(DepthRead, (symbol, exchange_ns, _tuple(Diff, (found.U, found.u, found.pu, bids, asks))))
     if found.X not in ("", "MARKET"):
         return None
     ticks, lots = prices[found.p], quantities[found.q]
@@ -90,10 +92,16 @@ def read(frame: bytes, grids: dict[str, tuple[Grid, Grid]]) -> DepthRead | TopRe
 
 
 class Market:
-    """All symbols of one connection. ``last`` is the number of the one the last frame belonged to, -1 for OTHER."""
+    """All symbols of one connection. ``last`` is the number of the one the last frame belonged to, -1 for OTHER.
+
+    ``at`` is where ``run`` stands in its frames and ``outcome`` what became of the frame there.
+    """
 
     def __init__(self) -> None:
         self.last = -1
+        self.at = 0
+        self.outcome = OTHER
+        self._touched: dict[int, list[int]] = {}
         self._replicas: list[BookReplica] = []
         self._numbers: dict[str, int] = {}
         self._grids: dict[str, tuple[Grid, Grid]] = {}
@@ -119,6 +127,41 @@ class Market:
             _, exchange_ns, update_id, bid, ask = found
             return TOP if replica.on_top(update_id, bid, ask, exchange_ns) else TOP_OLD
         if isinstance(found, DepthRead):
-            return _OUTCOMES[replica.on_diff(found.diff, found.exchange_ns)]
+            outcome = replica.on_diff(found.diff, found.exchange_ns)
+            return APPLIED if outcome is _APPLIED else _OUTCOMES[outcome]
         replica.on_trade(found.trade_id, found.ticks, found.lots, found.taker_side, found.exchange_ns)
         return TRADE
+
+    def run(self, frames: list[bytes], start: int) -> int:
+        """Take frames from ``start`` on as ``on_frame`` does, as long as nobody need be asked about them.
+
+        That is tops, applied diffs, and trades that are the next ones of their symbol (``BookReplica.next_trade``):
+        these are kept for ``BookReplica.encode_trades``. The frame at which it stops is taken, too, its ``outcome`` is
+        the caller's to judge, and ``touched`` does not tell of it. Returns its index, the number of frames when there
+        was none. Raises what ``on_frame`` raises, for the frame at ``at``.
+        """
+        self.at = start
+        while self.at < len(frames):
+            outcome = self.on_frame(frames[self.at])
+            traded = outcome == TRADE and self._replicas[self.last].keep_next_trade()
+            if not traded and outcome not in (TOP, TOP_OLD, APPLIED):
+                self.outcome = outcome
+                return self.at
+            told = self._touched.setdefault(self.last, [False, False, 0])
+            told[0] |= outcome in (TOP, APPLIED)
+            told[1] |= outcome == APPLIED
+            told[2] += traded
+            self.at += 1
+        return self.at
+
+    def touched(self) -> list[tuple[int, bool, bool, int]]:
+        """What ``run`` did since this was asked before: (number, its book changed, a diff was applied, its trades).
+
+        In the order of each symbol's first frame.
+        """
+        told = [
+            (number, bool(changed), bool(applied), trades)
+            for number, (changed, applied, trades) in self._touched.items()
+        ]
+        self._touched.clear()
+        return told

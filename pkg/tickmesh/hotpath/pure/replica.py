@@ -21,11 +21,15 @@ from tickmesh.hotpath.pure.synchroniser import Diff, Outcome, Synchroniser
 
 Touch = tuple[Level, Level, int, int]
 _EMPTY: Level = (0, 0)
+_APPLIED = Outcome.APPLIED  # an enum's member takes a while to look up
+MAX_KEPT_TRADES = 256
+"""Trades that ``Market.run`` keeps of one symbol before it stops at the next one."""
 
 
 class BookReplica:
     """Owned by one task. ``pending`` counts changes since the last ``update``; ``silent`` is set from
-    outside and ends with the next change."""
+    outside and ends with the next change. ``next_trade`` is the id of the next trade when none is missing,
+    below zero while nobody knows; who judges trades sets it."""
 
     def __init__(
         self,
@@ -57,6 +61,8 @@ class BookReplica:
         self._summed: Touch | None = None
         self._below_ticks = self._above_ticks = -1
         self._below_lots = self._above_lots = 0
+        self.next_trade = -1
+        self._kept_trades: list[tuple[int, int, int, int, int]] = []
         self._trade = Trade(venue=venue, symbol=symbol, trade_id=0, price_ticks=0, qty_lots=0, taker_side=Side.BUY)
 
     @property
@@ -112,7 +118,7 @@ class BookReplica:
         """Take a depth diff."""
         synchroniser = self._synchroniser
         outcome = synchroniser.on_diff(diff)
-        if outcome is Outcome.APPLIED:
+        if outcome is _APPLIED:
             self._forget_sums()
             self.silent = False
             self.exchange_ns = exchange_ns
@@ -158,6 +164,18 @@ class BookReplica:
         trade.trade_id, trade.price_ticks, trade.qty_lots = trade_id, ticks, lots
         trade.taker_side, trade.exchange_ns = Side(taker_side), exchange_ns
 
+    def keep_trade(self) -> None:
+        """Keep the last trade for ``encode_trades``."""
+        self._kept_trades.append(self.last_trade)
+
+    def keep_next_trade(self) -> bool:
+        """Keep the last trade when it is the next one and there is room; False leaves it to the caller."""
+        if self._trade.trade_id != self.next_trade or len(self._kept_trades) >= MAX_KEPT_TRADES:
+            return False
+        self.next_trade += 1
+        self.keep_trade()
+        return True
+
     def disconnect(self) -> None:
         """The stream broke off: stale until a snapshot and the diffs after it are in."""
         self._synchroniser.disconnect()
@@ -184,9 +202,8 @@ class BookReplica:
         book = synchroniser.book
         if self._top_id <= synchroniser.last_id:
             if self._summed is None:
-                bids, asks = book.bids(depth), book.asks(depth)
-                lots = sum(q for _, q in bids), sum(q for _, q in asks)
-                self._summed = (bids[0] if bids else _EMPTY, asks[0] if asks else _EMPTY, *lots)
+                bid, ask = book.best_bid or _EMPTY, book.best_ask or _EMPTY
+                self._summed = bid, ask, book.bid_lots(depth), book.ask_lots(depth)
             return self._summed
         bid, ask = self._top_bid, self._top_ask
         bid_ticks, bid_lots = bid
@@ -253,14 +270,19 @@ class BookReplica:
         message.receive_mono_ns, message.publish_mono_ns = receive_mono_ns, publish_mono_ns
         return encode(message)
 
-    def encode_trade(
-        self, receive_ns: int, publish_ns: int, seq: int, epoch: int, receive_mono_ns: int, publish_mono_ns: int
-    ) -> bytes:
-        """The last trade with its stamps, as the bytes of the wire."""
-        trade = self._trade
-        trade.receive_ns, trade.publish_ns, trade.seq, trade.epoch = receive_ns, publish_ns, seq, epoch
+    def encode_trades(
+        self, receive_ns: int, publish_ns: int, first_seq: int, epoch: int, receive_mono_ns: int, publish_mono_ns: int
+    ) -> list[bytes]:
+        """The trades that were kept, in their order, as the bytes of the wire; ``seq`` counts up from ``first_seq``."""
+        trade, last, messages = self._trade, self.last_trade, []
+        trade.receive_ns, trade.publish_ns, trade.epoch = receive_ns, publish_ns, epoch
         trade.receive_mono_ns, trade.publish_mono_ns = receive_mono_ns, publish_mono_ns
-        return encode(trade)
+        for trade.seq, kept in enumerate(self._kept_trades, first_seq):
+            self.on_trade(*kept)
+            messages.append(encode(trade))
+        self._kept_trades.clear()
+        self.on_trade(*last)
+        return messages
 
     def _account(self, bid: Level, ask: Level, exchange_ns: int) -> None:
         self._flow.update(bid, ask, exchange_ns)

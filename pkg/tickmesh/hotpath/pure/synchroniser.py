@@ -38,6 +38,9 @@ class Outcome(Enum):
     GAP = "gap"
 
 
+_APPLIED = Outcome.APPLIED  # an enum's member takes a while to look up
+
+
 class Synchroniser:
     """The book of one symbol with its sequence. Ask ``needs_snapshot``; a gap clears ``synchronised``."""
 
@@ -83,7 +86,7 @@ class Synchroniser:
         if self.synchronised:
             if diff.previous_id == self.last_id:
                 self._apply(diff)
-                return Outcome.APPLIED
+                return _APPLIED
             if diff.last_id <= self.last_id:
                 return Outcome.OLD
             self._lose(diff)

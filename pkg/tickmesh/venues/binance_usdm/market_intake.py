@@ -1,14 +1,14 @@
 """MarketIntake: the venue's market frames become book replicas, trades and mark prices; no I/O, no clock.
 
-In: frames with the time of their arrival, depth snapshots, connects and disconnects. Out: calls on a ``Sink``: a
-trade, a mark price, a market whose book changed, a market that needs a snapshot, a frame that is malformed. It
+In: frames with the time of their arrival, depth snapshots, connects and disconnects. Out: calls on a ``Sink``:
+trades, a mark price, a market whose book changed, a market that needs a snapshot, a frame that is malformed. It
 refuses frames that are not what they should be (counted, skipped) and never repairs or invents anything: a depth
 frame that was skipped is a hole that the next one's ``pu`` shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any, Protocol
 
@@ -17,7 +17,7 @@ from tickmesh.book.trade_chain import TradeChain, Verdict
 from tickmesh.domain.errors import MalformedFrameError, NotFiniteError, OffGridError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import MarkPrice
-from tickmesh.hotpath import APPLIED, GAP, OLD, OTHER, TOP, TRADE, BookReplica
+from tickmesh.hotpath import GAP, OLD, OTHER, TRADE, BookReplica
 from tickmesh.venues.binance_usdm.codec_market import (
     AggTradeFrame,
     BookTickerFrame,
@@ -31,6 +31,7 @@ from tickmesh.venues.binance_usdm.codec_market import (
 )
 
 _MS = 1_000_000
+_VENUES_FAULTS = (MalformedFrameError, OffGridError, NotFiniteError)
 
 
 class Market:
@@ -69,8 +70,8 @@ class Market:
 class Sink(Protocol):
     """Who takes what comes out; called in the middle of a batch, must not raise."""
 
-    def on_trade(self, market: Market, mono_ns: int) -> None:
-        """``market.replica`` has the trade."""
+    def on_trades(self, market: Market, first_id: int, mono_ns: int) -> None:
+        """``market.replica`` has kept trades, numbered from ``first_id`` on; take them with ``encode_trades``."""
         ...
 
     def on_mark(self, mark: MarkPrice, mono_ns: int) -> None: ...
@@ -125,45 +126,69 @@ class MarketIntake:
         self.markets[market.symbol] = market
         self._numbered[number:] = [market, *self._numbered[number + 1 :]]
 
-    def on_frames(self, frames: Iterable[bytes], mono_ns: int) -> None:
-        """Take frames that arrived at ``mono_ns``, in their order."""
-        hot, numbered = self._hot, self._numbered
-        take = hot.on_frame
-        for frame in frames:
+    def on_frames(self, frames: list[bytes], mono_ns: int) -> None:
+        """Take frames that arrived at ``mono_ns``, in their order.
+
+        The hot path takes all that is plain in one go; what is not comes back here one by one (decision 0240).
+        """
+        hot, at, end = self._hot, 0, len(frames)
+        while at < end:
+            began, failed = at, None
             try:
-                outcome = take(frame)
-                if outcome == OTHER:
-                    other = self._rest(frame, mono_ns)
-                    if other is None:
-                        continue
-                    market = other
-                else:
-                    market = numbered[hot.last]
-                    if outcome != TOP:
-                        self._taken(outcome, market, mono_ns)
-                    elif not market.dirty:
-                        self._changed(market, mono_ns)
-            except (MalformedFrameError, OffGridError, NotFiniteError) as error:
-                self._sink.on_malformed(error, frame)
-                continue
-            except Exception as error:
-                # A mistake of ours with this one frame must not end the market data of every symbol. It is reported
-                # like a malformed frame, and the book that it may have left half changed is begun again.
-                self._sink.on_malformed(error, frame)
-                if hot.last >= 0:
-                    self.restart(numbered[hot.last], mono_ns)
-                continue
-            self.events += 1
-            market.seen_mono_ns = mono_ns
+                at = hot.run(frames, began)
+            except Exception as error:  # judged in _refuse
+                at, failed = max(began, hot.at), error
+            self.events += at - began
+            for number, changed, applied, trades in hot.touched():
+                self._touched(self._numbered[number], changed, applied, trades, mono_ns)
+            if failed is not None:
+                self._refuse(failed, frames[at], mono_ns)
+            elif at < end:
+                self._judge(frames[at], mono_ns)
+            at += 1
+
+    def _touched(self, market: Market, changed: bool, applied: bool, trades: int, mono_ns: int) -> None:
+        """Plain frames of this market are in."""
+        market.seen_mono_ns = mono_ns
+        if trades:
+            chain = market.chain
+            first_id = chain.last_id + 1
+            chain.last_id += trades
+            self._sink.on_trades(market, first_id, mono_ns)
+        if applied:
+            market.depth_mono_ns = mono_ns
+        if changed and not market.dirty:
+            self._changed(market, mono_ns)
+
+    def _judge(self, frame: bytes, mono_ns: int) -> None:
+        """A frame that is not plain."""
+        hot = self._hot
+        try:
+            if hot.outcome == OTHER:
+                other = self._rest(frame, mono_ns)
+                if other is None:
+                    return
+                market = other
+            else:
+                market = self._numbered[hot.last]
+                self._taken(hot.outcome, market, mono_ns)
+        except Exception as error:  # judged in _refuse
+            self._refuse(error, frame, mono_ns)
+            return
+        self.events += 1
+        market.seen_mono_ns = mono_ns
+
+    def _refuse(self, error: Exception, frame: bytes, mono_ns: int) -> None:
+        """A malformed frame is skipped. A mistake of ours with one frame must not end the market data of every symbol:
+        it is reported in the same way, and the book that it may have left half changed is begun again."""
+        self._sink.on_malformed(error, frame)
+        if not isinstance(error, _VENUES_FAULTS) and self._hot.last >= 0:
+            self.restart(self._numbered[self._hot.last], mono_ns)
 
     def _taken(self, outcome: int, market: Market, mono_ns: int) -> None:
         if outcome == TRADE:
             if self._accept(market, market.replica.trade_id):
-                self._sink.on_trade(market, mono_ns)
-        elif outcome == APPLIED:
-            market.depth_mono_ns = mono_ns
-            if not market.dirty:
-                self._changed(market, mono_ns)
+                self._trade(market, mono_ns)
         elif outcome == GAP:
             self._changed(market, mono_ns)
             self._sink.on_gap(market)
@@ -264,15 +289,22 @@ class MarketIntake:
             raise NotFiniteError("price and quantity of a trade", f"{m.p} and {m.q}")
         if self._accept(market, m.a):
             market.replica.on_trade(m.a, ticks, lots, -1 if m.m else 1, m.E * _MS)
-            self._sink.on_trade(market, mono_ns)
+            self._trade(market, mono_ns)
+
+    def _trade(self, market: Market, mono_ns: int) -> None:
+        """Hand on the replica's last trade alone."""
+        market.replica.keep_trade()
+        self._sink.on_trades(market, market.replica.trade_id, mono_ns)
 
     def _accept(self, market: Market, trade_id: int) -> bool:
         chain = market.chain
         if trade_id == chain.last_id + 1:
             chain.last_id = trade_id
+            market.replica.next_trade = trade_id + 1
             return True
         missing = chain.missing_total
         verdict = chain.take(trade_id)
+        market.replica.next_trade = chain.last_id + 1
         self.missing_trades += chain.missing_total - missing
         if verdict is Verdict.LATE:
             self.late_trades += 1

@@ -26,6 +26,7 @@ logging.getLogger("picows").setLevel(logging.WARNING)  # it reports every socket
 _LOOK_S = 0.25
 """How often the circuit breaker is looked at."""
 MAX_FRAME_BYTES = 16 * 1024 * 1024
+_MAX_CONTROL_BYTES = 125  # RFC 6455, section 5.5
 _TEXT, _CONTINUATION, _BINARY, _CLOSE = WSMsgType.TEXT, WSMsgType.CONTINUATION, WSMsgType.BINARY, WSMsgType.CLOSE
 _PING, _PONG = WSMsgType.PING, WSMsgType.PONG
 
@@ -222,8 +223,13 @@ class _Listener(WSListener):
         self._session.attach(transport)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        if frame.msg_type is _TEXT and frame.fin:
-            self._keep(frame.get_payload_as_bytes())
+        # Only control frames and the last part of a message in parts are no whole message, and the former are short;
+        # asking for the type costs as much as taking the bytes.
+        if frame.fin and (frame.payload_size > _MAX_CONTROL_BYTES or frame.msg_type is _TEXT) and not self._parts:
+            frames = self._frames
+            if not frames:
+                self._arrived_ns = time.monotonic_ns()
+            frames.append(frame.get_payload_as_bytes())
         else:
             self._other(transport, frame)
         if frame.last_in_buffer:
@@ -245,7 +251,9 @@ class _Listener(WSListener):
     def _other(self, transport: WSTransport, frame: WSFrame) -> None:
         self.heard_ns = time.monotonic_ns()
         kind = frame.msg_type
-        if kind in (_TEXT, _BINARY, _CONTINUATION):
+        if kind is _TEXT and frame.fin:
+            self._keep(frame.get_payload_as_bytes())
+        elif kind in (_TEXT, _BINARY, _CONTINUATION):
             self._on_part(transport, frame)
         elif kind == _PING:
             transport.send_pong(frame.get_payload_as_bytes())
