@@ -80,8 +80,8 @@ def read(frame: bytes, grids: dict[str, tuple[Grid, Grid]]) -> DepthRead | TopRe
         bid, ask = (prices[found.b], quantities[found.B]), (prices[found.a], quantities[found.A])
         return _tuple(TopRead, (symbol, exchange_ns, found.u, bid, ask))
     if kind is DepthFrame:
-        bids = [(prices[p], quantities[q]) for p, q in found.b]
-        asks = [(prices[p], quantities[q]) for p, q in found.a]
+        bids = [(prices[p], quantities[q]) for p, q in found.b] if found.b else []
+        asks = [(prices[p], quantities[q]) for p, q in found.a] if found.a else []
         return _tuple(DepthRead, (symbol, exchange_ns, _tuple(Diff, (found.U, found.u, found.pu, bids, asks))))
     if found.X not in ("", "MARKET"):
         return None

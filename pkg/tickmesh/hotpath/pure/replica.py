@@ -58,7 +58,8 @@ class BookReplica:
         self._top_bid: Level = (0, 0)
         self._top_ask: Level = (0, 0)
         # Sums of lots, kept while the book stands: most tops change a quantity and neither price.
-        self._summed: Touch | None = None
+        self._bid_side: tuple[Level, int] | None = None
+        self._ask_side: tuple[Level, int] | None = None
         self._below_ticks = self._above_ticks = -1
         self._below_lots = self._above_lots = 0
         self.next_trade = -1
@@ -119,7 +120,7 @@ class BookReplica:
         synchroniser = self._synchroniser
         outcome = synchroniser.on_diff(diff)
         if outcome is _APPLIED:
-            self._forget_sums()
+            self._forget_sums(bool(diff.bids), bool(diff.asks))
             self.silent = False
             self.exchange_ns = exchange_ns
             self.pending += 1
@@ -138,7 +139,7 @@ class BookReplica:
         """Take a REST snapshot; False when it is older than the diffs we hold: ask for another."""
         was = self._synchroniser.synchronised
         used = self._synchroniser.on_snapshot(last_update_id, bids, asks)
-        self._forget_sums()
+        self._forget_sums(True, True)
         if self._synchroniser.synchronised and not was:
             self.silent = False
             self.pending += 1
@@ -201,10 +202,9 @@ class BookReplica:
         synchroniser, depth = self._synchroniser, self._depth
         book = synchroniser.book
         if self._top_id <= synchroniser.last_id:
-            if self._summed is None:
-                bid, ask = book.best_bid or _EMPTY, book.best_ask or _EMPTY
-                self._summed = bid, ask, book.bid_lots(depth), book.ask_lots(depth)
-            return self._summed
+            bids = self._bid_side = self._bid_side or (book.best_bid or _EMPTY, book.bid_lots(depth))
+            asks = self._ask_side = self._ask_side or (book.best_ask or _EMPTY, book.ask_lots(depth))
+            return bids[0], asks[0], bids[1], asks[1]
         bid, ask = self._top_bid, self._top_ask
         bid_ticks, bid_lots = bid
         ask_ticks, ask_lots = ask
@@ -289,9 +289,14 @@ class BookReplica:
         if exchange_ns >= self._volatility.due_ns:
             self._volatility.update((bid[0] + ask[0]) / 2, exchange_ns)
 
-    def _forget_sums(self) -> None:
-        self._summed = None
-        self._below_ticks = self._above_ticks = -1
+    def _forget_sums(self, of_bids: bool, of_asks: bool) -> None:
+        """Levels of these sides have changed."""
+        if of_bids:
+            self._bid_side = None
+            self._below_ticks = -1
+        if of_asks:
+            self._ask_side = None
+            self._above_ticks = -1
 
     def _interrupt(self) -> None:
         self._top_id = 0

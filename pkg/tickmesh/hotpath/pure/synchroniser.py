@@ -84,10 +84,12 @@ class Synchroniser:
     def on_diff(self, diff: Diff) -> Outcome:
         """Apply, buffer, drop, or find a gap (counted; the diff then is the first of the new buffer)."""
         if self.synchronised:
-            if diff.previous_id == self.last_id:
-                self._apply(diff)
+            _, last_id, previous_id, bids, asks = diff
+            if previous_id == self.last_id:
+                self.book.apply(bids, asks)
+                self.last_id = last_id
                 return _APPLIED
-            if diff.last_id <= self.last_id:
+            if last_id <= self.last_id:
                 return Outcome.OLD
             self._lose(diff)
             return Outcome.GAP
