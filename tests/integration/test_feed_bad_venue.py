@@ -113,6 +113,33 @@ async def test_a_gap_is_counted_and_the_book_is_right_again_after_a_snapshot(
     assert feed.count("resyncs_total") == 2
 
 
+async def test_a_second_connection_that_is_far_ahead_does_not_take_over_and_nothing_is_lost(
+    venue: ScriptedVenue,
+) -> None:
+    """The first one lags by more than may be held of the second: its frames in between would be nowhere."""
+    async with running_feed(
+        venue.address, MemoryBus(), wait=False, feed__connection_max_age_s="0.5", feed__queue_frames="16"
+    ) as feed:
+        await until(lambda: venue.snapshots)
+        await venue.diff(101, 110, 100, [["99.9", "2.500"]], [])
+        await venue.trade(1)
+        await until(lambda: len(venue.sockets) == 2 and feed.trades)
+        lagging = venue.sockets.pop(0)
+        for number in range(20):
+            await venue.diff(131 + number, 131 + number, 130 + number, [["98.0", f"{number + 1}.000"]], [])
+            await venue.trade(100 + number)
+        await until(lambda: feed.count("rollovers_total") + feed.count("rollovers_failed_total"))
+        ahead, venue.sockets[:] = list(venue.sockets), [lagging]
+        await venue.diff(111, 130, 110, [["97.0", "1.000"]], [])
+        for number in range(2, 100):
+            await venue.trade(number)
+        await until(lambda: len(feed.trades) == 99, what="every trade")
+        await until(lambda: feed.books[-1].update_id == 130)
+        assert feed.count("rollovers_failed_total") == 1 and feed.count("rollovers_total") == 0
+        assert feed.count("gaps_total") == feed.count("trades_missing_total") == 0 and not feed.books[-1].stale
+        venue.sockets.extend(ahead)
+
+
 async def test_doubled_and_old_diffs_change_nothing(venue: ScriptedVenue, feed: Running) -> None:
     await venue.diff(111, 120, 110, [["98.0", "1.000"]], [])
     await venue.diff(111, 120, 110, [["98.0", "5.000"]], [])

@@ -100,6 +100,8 @@ class FeedConnection:
             # A symbol that was silent all the time has no first diff; both sessions know the same of it.
             if not overlap.connected:
                 raise ConnectionError("no second connection")
+            if overlap.hole and old.connected:
+                raise ConnectionError(f"the books are behind its first diffs after {overlap.count} frames of it")
         except BaseException as error:  # whatever it was, the half-made connection does not outlive it
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
