@@ -23,6 +23,7 @@ OTHER, APPLIED, BUFFERED, OLD, GAP, TOP, TOP_OLD, TRADE = range(8)
 
 _APPLIED = Outcome.APPLIED  # an enum's member takes a while to look up and to hash
 _tuple = tuple.__new__  # and a named tuple's own constructor, which is a Python function, to call
+_PLAIN = (TOP, APPLIED, TOP_OLD)
 _OUTCOMES = {Outcome.APPLIED: APPLIED, Outcome.BUFFERED: BUFFERED, Outcome.OLD: OLD, Outcome.GAP: GAP}
 
 
@@ -140,18 +141,23 @@ class Market:
         the caller's to judge, and ``touched`` does not tell of it. Returns its index, the number of frames when there
         was none. Raises what ``on_frame`` raises, for the frame at ``at``.
         """
-        self.at = start
-        while self.at < len(frames):
-            outcome = self.on_frame(frames[self.at])
-            traded = outcome == TRADE and self._replicas[self.last].keep_next_trade()
-            if not traded and outcome not in (TOP, TOP_OLD, APPLIED):
+        on_frame, touched = self.on_frame, self._touched
+        for self.at in range(start, len(frames)):
+            outcome = on_frame(frames[self.at])
+            number = self.last
+            traded = outcome == TRADE and self._replicas[number].keep_next_trade()
+            if not traded and outcome not in _PLAIN:
                 self.outcome = outcome
                 return self.at
-            told = self._touched.setdefault(self.last, [False, False, 0])
-            told[0] |= outcome in (TOP, APPLIED)
-            told[1] |= outcome == APPLIED
-            told[2] += traded
-            self.at += 1
+            told = touched.get(number)
+            if told is None:
+                told = touched[number] = [False, False, 0]
+            if traded:
+                told[2] += 1
+            elif outcome != TOP_OLD:
+                told[0] = True
+                told[1] |= outcome == APPLIED
+        self.at = len(frames)
         return self.at
 
     def touched(self) -> list[tuple[int, bool, bool, int]]:

@@ -20,6 +20,7 @@ from tickmesh.hotpath.pure.grid import Grid
 from tickmesh.hotpath.pure.synchroniser import Diff, Outcome, Synchroniser
 
 Touch = tuple[Level, Level, int, int]
+_SIDES = {int(side): side for side in Side}
 _EMPTY: Level = (0, 0)
 _APPLIED = Outcome.APPLIED  # an enum's member takes a while to look up
 MAX_KEPT_TRADES = 256
@@ -63,7 +64,7 @@ class BookReplica:
         self._below_ticks = self._above_ticks = -1
         self._below_lots = self._above_lots = 0
         self.next_trade = -1
-        self._kept_trades: list[tuple[int, int, int, int, int]] = []
+        self._kept_trades: list[tuple[int, int, int, Side, int]] = []
         self._trade = Trade(venue=venue, symbol=symbol, trade_id=0, price_ticks=0, qty_lots=0, taker_side=Side.BUY)
 
     @property
@@ -163,11 +164,14 @@ class BookReplica:
         """Keep a public trade as the last one."""
         trade = self._trade
         trade.trade_id, trade.price_ticks, trade.qty_lots = trade_id, ticks, lots
-        trade.taker_side, trade.exchange_ns = Side(taker_side), exchange_ns
+        trade.taker_side, trade.exchange_ns = _SIDES[taker_side], exchange_ns
 
     def keep_trade(self) -> None:
         """Keep the last trade for ``encode_trades``."""
-        self._kept_trades.append(self.last_trade)
+        trade = self._trade
+        self._kept_trades.append(
+            (trade.trade_id, trade.price_ticks, trade.qty_lots, trade.taker_side, trade.exchange_ns)
+        )
 
     def keep_next_trade(self) -> bool:
         """Keep the last trade when it is the next one and there is room; False leaves it to the caller."""
@@ -274,14 +278,15 @@ class BookReplica:
         self, receive_ns: int, publish_ns: int, first_seq: int, epoch: int, receive_mono_ns: int, publish_mono_ns: int
     ) -> list[bytes]:
         """The trades that were kept, in their order, as the bytes of the wire; ``seq`` counts up from ``first_seq``."""
-        trade, last, messages = self._trade, self.last_trade, []
+        trade, messages = self._trade, []
+        last = trade.trade_id, trade.price_ticks, trade.qty_lots, trade.taker_side, trade.exchange_ns
         trade.receive_ns, trade.publish_ns, trade.epoch = receive_ns, publish_ns, epoch
         trade.receive_mono_ns, trade.publish_mono_ns = receive_mono_ns, publish_mono_ns
         for trade.seq, kept in enumerate(self._kept_trades, first_seq):
-            self.on_trade(*kept)
+            trade.trade_id, trade.price_ticks, trade.qty_lots, trade.taker_side, trade.exchange_ns = kept
             messages.append(encode(trade))
         self._kept_trades.clear()
-        self.on_trade(*last)
+        trade.trade_id, trade.price_ticks, trade.qty_lots, trade.taker_side, trade.exchange_ns = last
         return messages
 
     def _account(self, bid: Level, ask: Level, exchange_ns: int) -> None:

@@ -52,7 +52,7 @@ class Overlap:
 
     @property
     def hole(self) -> bool:
-        """Whether a book has not reached this connection's first diff: what lies between, and its trades, is not here."""
+        """Whether a book has not reached this connection's first diff: what lies between is not here."""
         markets = self._intake.markets
         return any(markets[symbol].replica.last_id < previous_id for symbol, previous_id in self._first.items())
 
