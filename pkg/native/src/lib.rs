@@ -12,6 +12,7 @@ mod levels;
 mod market;
 mod matching;
 mod open_orders;
+mod order_requests;
 mod pack;
 mod pretrade;
 mod queue_model;
@@ -22,6 +23,7 @@ mod scan;
 mod signal;
 mod sync;
 mod token_bucket;
+mod top_of_book;
 mod twin;
 
 use pyo3::prelude::*;
@@ -48,6 +50,7 @@ fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<risk_state::SymbolRisk>()?;
     module.add_class::<risk_state::AccountRisk>()?;
     module.add_class::<signal::LeanSignal>()?;
+    module.add_class::<order_requests::OrderRequests>()?;
     module.add_class::<ring::RingWriter>()?;
     module.add_class::<ring::RingReader>()?;
     module.add_class::<ring::Taken>()?;
@@ -63,5 +66,6 @@ fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     ] {
         module.add(name, code)?;
     }
+    module.add_function(wrap_pyfunction!(top_of_book::top_of_book, module)?)?;
     module.add_function(wrap_pyfunction!(counting::allocations, module)?)
 }

@@ -64,6 +64,7 @@ if TYPE_CHECKING or native is None:
     from tickmesh.hotpath.pure.market import APPLIED, BUFFERED, GAP, OLD, OTHER, TOP, TOP_OLD, TRADE, Market
     from tickmesh.hotpath.pure.matching import MatchingBook
     from tickmesh.hotpath.pure.open_orders import OpenOrder, OpenOrders, RecentIds
+    from tickmesh.hotpath.pure.order_requests import OrderRequests
     from tickmesh.hotpath.pure.pretrade import PreTradeKernel
     from tickmesh.hotpath.pure.queue_model import QueueModel
     from tickmesh.hotpath.pure.replica import BookReplica
@@ -71,6 +72,7 @@ if TYPE_CHECKING or native is None:
     from tickmesh.hotpath.pure.risk_state import AccountRisk, Leg, RateWindow, SymbolRisk
     from tickmesh.hotpath.pure.signal import LeanSignal
     from tickmesh.hotpath.pure.token_bucket import TokenBucket
+    from tickmesh.hotpath.pure.top_of_book import top_of_book
 else:
     from tickmesh_native import (
         APPLIED,
@@ -91,6 +93,7 @@ else:
         MatchingBook,
         OpenOrder,
         OpenOrders,
+        OrderRequests,
         PreTradeKernel,
         QueueModel,
         RateWindow,
@@ -99,6 +102,7 @@ else:
         RingWriter,
         SymbolRisk,
         TokenBucket,
+        top_of_book,
     )
 
 __all__ = [
@@ -123,6 +127,7 @@ __all__ = [
     "MatchingBook",
     "OpenOrder",
     "OpenOrders",
+    "OrderRequests",
     "PreTradeKernel",
     "QueueModel",
     "RateWindow",
@@ -132,4 +137,5 @@ __all__ = [
     "SymbolRisk",
     "TokenBucket",
     "native",
+    "top_of_book",
 ]

@@ -18,6 +18,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from tickmesh.domain.approval import ApprovedOrder
+from tickmesh.domain.instrument import Instrument
 from tickmesh.ports import Clock
 from tickmesh.venues.binance_usdm.codec_trading import (
     Income,
@@ -43,6 +45,8 @@ from tickmesh.venues.binance_usdm.http import (
     NotSentError,
     WithdrawnError,
 )
+from tickmesh.venues.binance_usdm.order_request import PlainOrders
+from tickmesh.venues.binance_usdm.translate_trading import place_parameters
 
 _T = TypeVar("_T")
 Parameters = dict[str, str | int | Decimal]
@@ -145,11 +149,21 @@ class BinanceUsdmRest:
         self._after_target = (head + "Content-Length: 0\r\n\r\n").encode()
         self._after_get_target = (head + "\r\n").encode()
         self._prefix = self.http.path_prefix.encode()
+        before = b"POST " + self._prefix + b"/fapi/v1/order?"
+        self._plain_orders = PlainOrders(api_secret.encode(), before, self._order_tail, self._after_target)
 
     async def close(self) -> None:
         await self.http.close()
 
     # Orders.
+
+    def place_approved(self, approved: ApprovedOrder, instrument: Instrument) -> Exchange | None:
+        """As ``place_now``, for an order as risk has approved it."""
+        now_ms = self._clock.wall_ns() // 1_000_000 + self.time_offset_ms
+        request = self._plain_orders.request(approved, instrument, now_ms)
+        if request is None:
+            return self.place_now(place_parameters(approved, instrument))
+        return self.http.try_send(request, self._timeout_s)
 
     def place_now(self, parameters: Parameters) -> Exchange | None:
         """Sign and hand a new order to the socket at once; None when no connection is idle (use ``place_soon``).
