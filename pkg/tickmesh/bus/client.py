@@ -31,6 +31,7 @@ MAX_BUFFERED_BYTES = 8 * 1024 * 1024
 
 _SOCKET_BACKLOG_BYTES = 1024 * 1024
 _MAX_WAITING_MESSAGES = 65_536
+_CONNECTED, _CLOSED = Client.CONNECTED, Client.CLOSED
 
 Direct = Callable[[bytes, bytes, bytes, bytes], None]
 """Called with (subject, reply, header block, payload) from inside the socket's read; must not raise."""
@@ -84,34 +85,37 @@ class DirectClient(Client):
         Raises:
             DependencyError: closed, or ``MAX_BUFFERED_BYTES`` wait already; this command was not taken.
         """
-        self.may_send(subject, len(command))
+        size = self._pending_data_size + len(command)
+        if self._status == _CLOSED or size > MAX_BUFFERED_BYTES:
+            self.may_send(subject, len(command))
         # nats-py's own list, so that order and the buffer across a reconnect stay one thing.
         self._pending.append(command)
-        self._pending_data_size += len(command)
+        self._pending_data_size = size
         if not self.held:
             self.push()
 
     def push(self) -> None:
         """Give everything that waits here to the socket, as far as it is there to take it."""
-        if not self._pending or not self.is_connected or self.is_connecting:
+        if not self._pending or (self._status != _CONNECTED and not self.is_connected):
             return
         socket = self._socket()
         if socket is None:
             return
-        if socket.get_write_buffer_size() > _SOCKET_BACKLOG_BYTES:
+        buffered = socket.get_write_buffer_size()
+        if buffered > _SOCKET_BACKLOG_BYTES:
             # The server reads too slowly: let the flusher, which waits for the socket, take it from here.
             if self._flush_queue is not None and self._flush_queue.empty():
                 self._flush_queue.put_nowait(asyncio.get_running_loop().create_future())
             return
         pending, self._pending, self._pending_data_size = self._pending, [], 0
         whole = pending[0] if len(pending) == 1 else b"".join(pending)
-        sent = self._straight(socket, whole)
+        sent = 0 if buffered else self._straight(socket, whole)
         if sent < len(whole):
             socket.write(whole[sent:] if sent else whole)
 
     def may_send(self, subject: str, size: int) -> None:
         """Raise what ``send`` of so many bytes would raise now."""
-        if self.is_closed:
+        if self._status == _CLOSED:
             raise DependencyError("nats", f"cannot publish on {subject}: the connection is closed")
         if self._pending_data_size + size > MAX_BUFFERED_BYTES:
             raise DependencyError(
@@ -123,7 +127,7 @@ class DirectClient(Client):
     def _straight(self, transport: Any, data: bytes) -> int:
         """Bytes that the kernel took at once: uvloop's own write waits for the end of the loop's turn.
 
-        Only while nothing is buffered, so that order stands; a dead socket is the transport's to report.
+        To be asked only while nothing is buffered, so that order stands; a dead socket is the transport's to report.
         """
         if transport is not self._direct_of:
             self._close_direct()
@@ -133,7 +137,7 @@ class DirectClient(Client):
                 self._direct_socket = socket_module.socket(fileno=os.dup(plain.fileno()))
                 self._direct_socket.setblocking(False)
         direct = self._direct_socket
-        if direct is None or transport.get_write_buffer_size() or transport.is_closing():
+        if direct is None or transport.is_closing():
             return 0
         try:
             return direct.send(data)

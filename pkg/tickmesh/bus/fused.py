@@ -84,7 +84,7 @@ class FusedBus(NatsBus):
         self.handed_over += 1
         answer_to = reply.decode() if reply else ""
         if subject.startswith(_MARKET):
-            self._may_send(subject, len(payload))
+            self._client.may_send(subject, len(payload) + len(subject) + 32)  # before anybody has acted on it
             for ordered in routes:
                 ordered.hand(subject, answer_to, payload)
             super()._send(subject, payload, reply, headers)
@@ -109,7 +109,3 @@ class FusedBus(NatsBus):
             self._routes.clear()  # every order has a subject of its own
         routes = self._routes[subject] = tuple(o for pattern, o in self._local if matches(pattern, subject))
         return routes
-
-    def _may_send(self, subject: str, size: int) -> None:
-        """Raise what the send would raise, before anybody has acted on the message."""
-        self._client.may_send(subject, size + len(subject) + 32)

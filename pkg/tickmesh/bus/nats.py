@@ -41,6 +41,7 @@ _LAYOUT_RETRY_S = 1.0
 _TELL_EVERY_S = 1.0
 _REPLAY_PATIENCE_S = 10.0
 _REPLAY_RETRY_S = 0.2
+_CONNECTED = DirectClient.CONNECTED
 
 
 class _Task:
@@ -176,7 +177,8 @@ class NatsBus:
 
     @property
     def connected(self) -> bool:
-        return bool(self._client.is_connected)
+        client = self._client
+        return client._status == _CONNECTED or bool(client.is_connected)
 
     @property
     def backlog_bytes(self) -> int:
@@ -231,7 +233,7 @@ class NatsBus:
         client = self._client
         size = len(payload)
         if headers:
-            head = ("NATS/1.0\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n").encode()
+            head = ("NATS/1.0\r\n" + "".join([f"{k}: {v}\r\n" for k, v in headers.items()]) + "\r\n").encode()
             size += len(head)
             to = b"%b %b" % (subject.encode(), reply)
             command = b"HPUB %b %d %d\r\n%b%b\r\n" % (to, len(head), size, head, payload)
@@ -246,8 +248,9 @@ class NatsBus:
                 f"cannot publish on {subject}: {size} bytes, the server takes {client.max_payload} (max_payload)",
             )
         client.send(command, subject)
-        client.stats["out_msgs"] += 1
-        client.stats["out_bytes"] += len(payload)
+        stats = client.stats
+        stats["out_msgs"] += 1
+        stats["out_bytes"] += len(payload)
 
     def _answer(self, subject: str, payload: bytes) -> None:
         self._send(subject, payload, b"", None)
