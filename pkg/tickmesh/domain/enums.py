@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from enum import IntEnum, StrEnum
+from enum import Enum, IntEnum, StrEnum
+from operator import attrgetter
 
 
 class Side(IntEnum):
@@ -112,3 +113,21 @@ class Severity(StrEnum):
     INFO = "info"
     WARNING = "warning"
     CRITICAL = "critical"
+
+
+def _plain(vocabulary: type[Enum]) -> None:
+    """Make looking up a member, its name and its value ordinary attributes, as members are from Python 3.12 on.
+
+    Python 3.11 goes through a descriptor written in Python for each, 0.15 us hot, and an order looks up about sixty.
+    """
+    for name, member in vocabulary.__members__.items():
+        type.__setattr__(vocabulary, name, member)
+    type.__setattr__(vocabulary, "name", property(attrgetter("_name_")))
+    type.__setattr__(vocabulary, "value", property(attrgetter("_value_")))
+
+
+for _vocabulary in (
+    Side, OrderType, TimeInForce, PositionSide, OrderState, IntentAction, Urgency, Mode, RiskState, BreakerState,
+    Severity,
+):  # fmt: skip
+    _plain(_vocabulary)

@@ -75,7 +75,7 @@ class PreTrade:
         if intent.action is not _PLACE:
             return ApprovedOrder(intent, intent.target_client_order_id, now_mono_ns)
         if self._fitted is not view:
-            self._fit(view)
+            self.fit(view)
         lane = self._lanes.get(intent.symbol)
         if lane is None:
             return Refusal("unknown_symbol", f"{intent.symbol} is not a symbol of this account; see venue.symbols")
@@ -119,8 +119,8 @@ class PreTrade:
             view.throttled.add(intent.strategy)
         return None
 
-    def _fit(self, view: RiskView) -> None:
-        """Begin with a view, or with new limits or filters: its windows and its symbols' lanes get their bounds."""
+    def fit(self, view: RiskView) -> None:
+        """Begin with a view, new limits or filters: its windows and lanes get their bounds. The first order does it, else."""
         limits, seconds = self._limits, self._limits.throttle_window_s * _NS_PER_S
         view.messages_second = view.messages_second.resized(limits.max_messages_per_s, _NS_PER_S)
         view.messages_minute = view.messages_minute.resized(limits.max_messages_per_min, 60 * _NS_PER_S)

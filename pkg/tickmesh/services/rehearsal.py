@@ -92,7 +92,9 @@ class Rehearsal:
         self._plan, self.plugin = _part(settings)
         self._floor = Floor()
         self._sends = Outlet(self._service, cast(StrategyLeases, Granted()))
-        self._hears = Intake(self._clock, metrics, self._decide, conflate_after_us=10**9)
+        self._hears = Intake(
+            self._clock, metrics, self._decide, conflate_after_us=10**9, hears_trades=self._floor.hears_trades
+        )
         limits = RiskLimits(max_order_notional=Decimal(10**9), max_position_notional=Decimal(10**9))
         self._pretrade = PreTrade(self._instruments, limits)
         self._rest = BinanceUsdmRest(
@@ -194,6 +196,7 @@ class Rehearsal:
         view.on_mark(_SYMBOL, Decimal(_LOW), clock.mono_ns())
         view.on_balances(Decimal(10**9), Decimal(10**9))
         view.set_leverage(_SYMBOL, 10)
+        self._pretrade.fit(view)
         self._path = Path(
             service, self._rest, self._ledger, self._pretrade, view, self._instruments,
             cast(JournalWriter, NoJournal()), budget_of(self._settings),

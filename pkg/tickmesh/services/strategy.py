@@ -93,7 +93,10 @@ class StrategyShell:
         self.leases = StrategyLeases(service)
         self.desks = Desks(self.floor, self.bus, service.settings, self.clock, self.watchdog)
         self.outlet = Outlet(service, self.leases)
-        self.intake = Intake(self.clock, self.metrics, self._decide, conflate_after_us=self.own.conflate_after_us)
+        self.intake = Intake(
+            self.clock, self.metrics, self._decide, conflate_after_us=self.own.conflate_after_us,
+            hears_trades=self.floor.hears_trades,
+        )  # fmt: skip
         named = self.own.resources.startswith(PREFIX)
         self.bucket = (
             BucketResources(self.bus, self.own.resources.removeprefix(PREFIX), self.own.shard) if named else None

@@ -22,9 +22,13 @@ Decide = Callable[[BookUpdate | Trade, int], None]
 
 
 class Intake:
-    """Decodes, measures, conflates. One owner, in the event loop."""
+    """Decodes, measures, conflates. One owner, in the event loop. Trades that nobody hears are counted and let go."""
 
-    def __init__(self, clock: Clock, metrics: Metrics, decide: Decide, *, conflate_after_us: int) -> None:
+    def __init__(
+        self, clock: Clock, metrics: Metrics, decide: Decide, *, conflate_after_us: int,
+        hears_trades: Callable[[], bool] = lambda: True,
+    ) -> None:  # fmt: skip
+        self._hears_trades = hears_trades
         self._clock = clock
         self._decide = decide
         self._late_ns = conflate_after_us * 1000
@@ -42,6 +46,9 @@ class Intake:
             if subject.startswith("md.book."):
                 self._on_book(subject, decode(BookUpdate, payload), received)
             elif subject.startswith("md.trade."):
+                if not self._hears_trades():
+                    self._trades.value += 1
+                    return
                 trade = decode(Trade, payload)
                 self._trades.value += 1
                 self._decide(trade, received)

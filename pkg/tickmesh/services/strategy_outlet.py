@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable
+from typing import Final
 
 from tickmesh.bus.ring import INTENTS, RingWriter
 from tickmesh.domain import subjects
@@ -23,6 +24,9 @@ from tickmesh.strategy.desk import Desk
 from tickmesh.strategy.floor import Outgoing
 
 log = logging.getLogger(__name__)
+
+# Members of enumerations as constants: looking one up through its class costs ten times as much.
+_PLACE: Final = IntentAction.PLACE
 
 
 class Outlet:
@@ -91,7 +95,7 @@ class Outlet:
         return self._leases.valid(desk.name)
 
     def _send_intent(self, desk: Desk, intent: OrderIntent) -> None:
-        placing = intent.action is IntentAction.PLACE
+        placing = intent.action is _PLACE
         intent.publish_ns = intent.publish_ns or self._clock.wall_ns()  # one that is asked again keeps its time
         ours = self.ours(desk) if placing else self._leases.may_cancel(desk.name)
         if not ours or not self._bus.connected:

@@ -36,8 +36,8 @@ def aggregate(proposals: list[Proposal], *, limit: int) -> Aggregated:
     The net quantity of every symbol is conserved by netting: what is taken from the buyers is taken from the
     sellers. A withdrawal always goes first and is never cut off by ``limit``.
     """
-    if len(proposals) == 1:
-        return Aggregated(proposals, [])
+    if len(proposals) == 1 or _only_quotes(proposals, limit):
+        return Aggregated(sorted(proposals, key=_rank), [])
     quotes: dict[tuple[str, str, str], Proposal] = {}
     directional: dict[tuple[str, str], Proposal] = {}
     dropped: list[tuple[Proposal, str]] = []
@@ -62,6 +62,18 @@ def aggregate(proposals: list[Proposal], *, limit: int) -> Aggregated:
     places = [p for p in kept if not p.signal.withdraw]
     dropped += [(p, f"more than {limit} orders at one event") for p in places[limit:]]
     return Aggregated(calls + places[:limit], dropped)
+
+
+def _only_quotes(proposals: list[Proposal], limit: int) -> bool:
+    """Whether nothing is to be netted, merged or cut off: every one speaks for a quote of its own."""
+    if len(proposals) > limit:
+        return False
+    seen = set()
+    for strategy, _, _, signal in proposals:
+        if not signal.quote:
+            return False
+        seen.add((strategy, signal.symbol, signal.quote))
+    return len(seen) == len(proposals)
 
 
 def _rank(proposal: Proposal) -> tuple[int, int, float]:

@@ -8,7 +8,7 @@ quote is replaced when its old order is gone, so that nothing is ever doubled.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -27,6 +27,12 @@ from tickmesh.strategy.paper import PaperVenue
 from tickmesh.strategy.resource import OnStale, StrategyResource
 
 _SECOND_NS = 1_000_000_000
+# Members of enumerations as constants: looking one up through its class costs ten times as much.
+_OBSERVATION: Final = Mode.OBSERVATION
+_SIMULATION: Final = Mode.SIMULATION
+_IMMEDIATE: Final = Urgency.IMMEDIATE
+_NORMAL: Final = Urgency.NORMAL
+_PLACE: Final = IntentAction.PLACE
 _TELL_AGAIN_NS = _SECOND_NS
 
 
@@ -74,7 +80,7 @@ class Desk:
         self.live = Ledger(self.instruments)
         self.paper = Ledger(self.instruments)
         self.paper_venue = PaperVenue()
-        self.filter = LimitFilter(plan.spec.limits)
+        self.filter = LimitFilter(plan.spec.limits, self.instruments.values())
         self.books: dict[str, BookUpdate] = {}
         self.stale: set[str] = set()
         self._cautious_until: dict[str, int] = {}
@@ -85,6 +91,7 @@ class Desk:
         self._gained: dict[str, int] = {}
         self._told: dict[tuple[str, str], tuple[tuple[Any, ...], int]] = {}
         self._out: list[Message] = []
+        self._notes: list[tuple[Signal, int, int, Moment, str, str]] = []
 
     # What it is
 
@@ -103,13 +110,18 @@ class Desk:
     @property
     def ledger(self) -> Ledger:
         """The ledger that the present mode trades on; Observation looks at the live one."""
-        return self.paper if self.mode is Mode.SIMULATION else self.live
+        return self.paper if self.mode is _SIMULATION else self.live
+
+    @property
+    def hears_trades(self) -> bool:
+        """Whether a public trade means anything here: to the plugin, or to the paper venue's queues."""
+        return self.guard.hears_trades or self.mode is _SIMULATION
 
     def may_place(self, symbol: str, now_mono_ns: int) -> str:
         """Why no order may be placed now; empty when one may."""
         if self.standby:
             return "standing by"
-        if self.mode is Mode.OBSERVATION:
+        if self.mode is _OBSERVATION:
             return "Observation mode"
         if now_mono_ns < self._gained.get(symbol, 0):
             return "another shard may still have orders there"
@@ -136,7 +148,7 @@ class Desk:
                 self._cautious_until[symbol] = now.now_mono_ns + self.policy.caution_ns
         elif symbol in self.stale or symbol not in self.books:
             return []
-        if self.mode is Mode.SIMULATION and not self.standby:
+        if self.mode is _SIMULATION and not self.standby:
             venue, instrument = self.paper_venue, self.instruments[symbol]
             is_book = isinstance(data, BookUpdate)
             self._on_paper(venue.on_book(data, instrument) if is_book else venue.on_trade(data, instrument), now)  # type: ignore[arg-type]
@@ -144,38 +156,51 @@ class Desk:
         if not signals or self.standby:
             return []
         self.signals += len(signals)
-        return [Proposal(self.name, self.account, self.venue, s) for s in signals if self._known(s, now)]
+        plan = self.plan
+        name, spec = plan.metadata.name, plan.spec
+        instruments, symbols = self.instruments, spec.symbols
+        proposals = []
+        for signal in signals:
+            if signal.symbol in instruments and signal.symbol in symbols:
+                proposals.append(Proposal(name, spec.account, spec.venue, signal))
+            else:
+                why = f"{signal.symbol} is not among spec.symbols"
+                self._tell(signal, signal.quote or DIRECTIONAL, now, 0, 0, why)
+        return proposals
 
     def act(self, signal: Signal, now: Moment) -> None:
         """Turn one aggregated signal into orders, as far as mode and limits allow."""
         symbol, slot = signal.symbol, signal.quote or DIRECTIONAL
-        working = self.ledger.in_slot(symbol, slot) if self.mode is not Mode.OBSERVATION else []
+        ledger = self.ledger
+        working = ledger.in_slot(symbol, slot) if ledger.orders and self.mode is not _OBSERVATION else []
         if signal.withdraw:
             for order in working:
                 self._cancel(order, now)
             return None
-        late = now.now_mono_ns - now.tick_receive_mono_ns > self.policy.late_ns
-        cautious = self._is_cautious(symbol, now)
-        if (late or cautious) and signal.urgency is Urgency.IMMEDIATE and not signal.reduce_only:
-            signal = msgspec.structs.replace(signal, urgency=Urgency.NORMAL)  # what we see may be over: take nothing
-        price_ticks = self._price(signal)
+        now_mono_ns, policy, book = now.now_mono_ns, self.policy, self.books.get(symbol)
+        late = now_mono_ns - now.tick_receive_mono_ns > policy.late_ns
+        cautious = book is not None and now_mono_ns - book.receive_mono_ns > policy.doubt_ns
+        cautious = cautious or now_mono_ns < self._cautious_until.get(symbol, 0)
+        if (late or cautious) and signal.urgency is _IMMEDIATE and not signal.reduce_only:
+            signal = msgspec.structs.replace(signal, urgency=_NORMAL)  # what we see may be over: take nothing
+        price_ticks = self._price(signal, book)
         if not price_ticks:
             return self._tell(signal, slot, now, 0, 0, "no price: a side of the book is empty")
         if cautious and not signal.reduce_only:
             price_ticks = self._widened(signal, price_ticks)
             signal = msgspec.structs.replace(signal, qty_lots=max(1, signal.qty_lots // 2))
-        pace = self.policy.late_factor if late else 1
+        pace = policy.late_factor if late else 1
         if working:
             # Its place is taken; a replacement follows when the old order is gone.
             return self._make_room(working, signal, price_ticks, now, pace)
-        why = self.may_place(symbol, now.now_mono_ns)
+        why = self.may_place(symbol, now_mono_ns)
         if why:
             return self._tell(signal, slot, now, price_ticks, signal.qty_lots, why)
         if self._crosses(self, symbol, signal.side, price_ticks):
             return self._tell(signal, slot, now, price_ticks, signal.qty_lots, "would trade with an order of ours")
         verdict = self.filter.check(
-            self.ledger, self.instruments[symbol], signal.side, price_ticks, signal.qty_lots,
-            now_mono_ns=now.now_mono_ns, reducing=signal.reduce_only,
+            ledger, self.instruments[symbol], signal.side, price_ticks, signal.qty_lots,
+            now_mono_ns=now_mono_ns, reducing=signal.reduce_only,
             cool_down_factor=pace,
         )  # fmt: skip
         if not verdict.qty_lots:
@@ -193,7 +218,7 @@ class Desk:
         failing = self.back_off.on_event(event, now.now_mono_ns)
         if failing:
             self._alert(Severity.CRITICAL, "orders_failing", failing)
-        if self.mode is not Mode.SIMULATION:
+        if self.mode is not _SIMULATION:
             self.guard.call("on_order_event", event)
             self._show_position(event.symbol)
 
@@ -201,7 +226,7 @@ class Desk:
         """Book a fill of ours once; returns whether it was new."""
         if not self.live.on_fill(fill):
             return False
-        if self.mode is not Mode.SIMULATION:
+        if self.mode is not _SIMULATION:
             self.guard.call("on_order_fill", fill)
             self._show_position(fill.symbol)
         return True
@@ -217,7 +242,7 @@ class Desk:
         idle = (
             idle
             or self.guard.disabled
-            or self.mode is Mode.OBSERVATION
+            or self.mode is _OBSERVATION
             or now.now_mono_ns < self.back_off.observing_until_mono_ns
         )
         for ledger in (self.live, self.paper):
@@ -257,8 +282,14 @@ class Desk:
         for report in self.guard.take_reports():
             kind = "plugin_disabled" if report.disabled else "plugin_error"
             self._alert(Severity.CRITICAL if report.disabled else Severity.WARNING, kind, report.text)
-        if not self._out:
-            return []
+        out = self.take_intents()
+        if self._notes:
+            notes, self._notes = self._notes, []
+            out += [self.drafts.signal(*note) for note in notes]
+        return out
+
+    def take_intents(self) -> list[Message]:
+        """As ``take``, without what is only for the record: that is written out when the orders have left."""
         out, self._out = self._out, []
         return out
 
@@ -276,7 +307,7 @@ class Desk:
 
     def not_sent(self, intent: OrderIntent) -> None:
         """An intent certainly did not leave: it counts no more."""
-        if intent.action is IntentAction.PLACE:
+        if intent.action is _PLACE:
             self.live.forget(client_order_id(self.name, intent.intent_id))
         elif intent.target_client_order_id in self.live.orders:
             self.live.orders[intent.target_client_order_id].cancel_sent_mono_ns = 1
@@ -288,32 +319,19 @@ class Desk:
 
     # How it does it
 
-    def _known(self, signal: Signal, now: Moment) -> bool:
-        if signal.symbol in self.instruments and signal.symbol in self.plan.spec.symbols:
-            return True
-        self._tell(signal, signal.quote or DIRECTIONAL, now, 0, 0, f"{signal.symbol} is not among spec.symbols")
-        return False
-
-    def _price(self, signal: Signal) -> int:
+    def _price(self, signal: Signal, book: BookUpdate | None) -> int:
         """The price in ticks: a maker's never crosses, an urgent one reaches the other side; 0 when there is none."""
-        book = self.books.get(signal.symbol)
         if book is None or not book.bids or not book.asks or signal.symbol in self.stale:
             return 0
-        bid, ask, side = book.bids[0][0], book.asks[0][0], int(signal.side)
-        if signal.urgency is Urgency.IMMEDIATE:
+        bid, ask, side = book.bids[0][0], book.asks[0][0], signal.side
+        if signal.urgency is _IMMEDIATE:
             return signal.price_ticks or (ask if side > 0 else bid)
         touch, other = (bid, ask) if side > 0 else (ask, bid)
         price = signal.price_ticks or touch
-        if not signal.price_ticks and signal.urgency is Urgency.NORMAL:
+        if not signal.price_ticks and signal.urgency is _NORMAL:
             price = touch + side  # one better than the queue, if the spread has room
         limit = other - side
         return max(1, min(price, limit) if side > 0 else max(price, limit))
-
-    def _is_cautious(self, symbol: str, now: Moment) -> bool:
-        """Whether market data was away a moment ago, or the last known book grows old."""
-        book = self.books.get(symbol)
-        old = book is not None and now.now_mono_ns - book.receive_mono_ns > self.policy.doubt_ns
-        return old or now.now_mono_ns < self._cautious_until.get(symbol, 0)
 
     def _widened(self, signal: Signal, price_ticks: int) -> int:
         """One spread further from the other side."""
@@ -340,7 +358,7 @@ class Desk:
         order, intent = self.drafts.order(signal, slot, price_ticks, qty_lots, now, exempt=exempt)
         self.ledger.place(order)
         self.filter.placed(signal.symbol, signal.side, now.now_mono_ns)
-        if self.mode is Mode.SIMULATION:
+        if self.mode is _SIMULATION:
             book = self.books[signal.symbol]
             self._on_paper(self.paper_venue.place(intent, book, instrument), now)
         else:
@@ -396,7 +414,7 @@ class Desk:
         if not identity and (told == what or now.now_mono_ns - at < _TELL_AGAIN_NS):
             return
         self._told[key] = (what, now.now_mono_ns)
-        self._out.append(self.drafts.signal(signal, price_ticks, qty_lots, now, why_not=why, identity=identity))
+        self._notes.append((signal, price_ticks, qty_lots, now, why, identity))
 
     def _alert(self, severity: Severity, kind: str, text: str) -> None:
         fields = {"strategy": self.name}

@@ -46,6 +46,10 @@ class Floor:
         """Every (venue, symbol) that somebody follows."""
         return set(self._following)
 
+    def hears_trades(self) -> bool:
+        """Whether anybody does something with public trades."""
+        return any(desk.hears_trades for desk in self.desks.values())
+
     def on_market_data(self, data: BookUpdate | Trade, now: Moment) -> Iterator[Outgoing]:
         """One book or trade, to everybody who follows its symbol.
 
@@ -61,7 +65,7 @@ class Floor:
             for proposal in aggregate(proposals, limit=MAX_ORDERS_PER_EVENT).kept:
                 desk = self.desks[proposal.strategy]
                 desk.act(proposal.signal, now)
-                for message in desk.take():
+                for message in desk.take_intents():
                     yield Outgoing(desk, message)
         yield from _collect(desks)
 

@@ -14,12 +14,14 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from tickmesh.domain.enums import Side
 from tickmesh.domain.errors import ConfigError
 from tickmesh.ports import Clock
 from tickmesh.strategy.interface import Signal, Strategy
 
 MAX_SIGNALS_PER_CALL = 64
 _MAX_REPORTS = 100
+_MAX_QUOTES = 4096
 _QUOTE = re.compile(r"[A-Za-z0-9_-]{0,16}")
 
 
@@ -71,6 +73,7 @@ class Guard:
         self.longest_ns = 0
         self.last_error = ""
         self.disabled = False
+        self.hears_trades = getattr(type(plugin), "hears_trades", True) is not False
         self._clock = clock
         self._policy = policy
         self._watch = watch
@@ -79,19 +82,25 @@ class Guard:
 
     def signals(self, data: Any) -> list[Signal]:
         """``on_market_data``, with its result checked; empty when disabled or when it fails."""
-        result = self.call("on_market_data", data)
+        if self.disabled:
+            return []
+        result = self._call("on_market_data", (data,))
         if not result:
             if result is not None and not isinstance(result, list):
                 self._note("on_market_data", f"returned {_short(result)} instead of a list of Signal")
             return []
-        if not isinstance(result, list) or not all(isinstance(s, Signal) for s in result):
+        if not isinstance(result, list):
             self._note("on_market_data", f"returned {_short(result)} instead of a list of Signal")
             return []
+        for signal in result:
+            if not isinstance(signal, Signal):
+                self._note("on_market_data", f"returned {_short(result)} instead of a list of Signal")
+                return []
         if len(result) > MAX_SIGNALS_PER_CALL:
             self._note("on_market_data", f"returned {len(result)} signals; at most {MAX_SIGNALS_PER_CALL} are taken")
             return []
         for signal in result:
-            mistake = check_signal(signal)
+            mistake = "" if _plainly_right(signal) else check_signal(signal)
             if mistake:
                 self._note("on_market_data", f"returned a signal whose {mistake}")
                 return []
@@ -151,6 +160,27 @@ class Guard:
             self._reports.append(Report(self.last_error, self.disabled))
 
 
+_right_quotes: set[str] = set()
+"""Names of quotes that were found right, so that the pattern is not asked again."""
+
+
+def _plainly_right(signal: Signal) -> bool:
+    """Whether nothing can be wrong with a signal; most are so, and the rest is for ``check_signal`` to say."""
+    return (
+        type(signal.qty_lots) is int
+        and type(signal.price_ticks) is int
+        and type(signal.ttl_ns) is int
+        and type(signal.rest_ns) is int
+        and signal.qty_lots >= 0 <= signal.price_ticks
+        and signal.ttl_ns > 0 < signal.rest_ns
+        and type(signal.side) is Side
+        and type(signal.strength) is float
+        and 0.0 < signal.strength <= 1.0
+        and type(signal.quote) is str
+        and signal.quote in _right_quotes
+    )
+
+
 def check_signal(signal: Signal) -> str:
     """What is wrong with a signal, as a clause; empty when nothing is."""
     for field, low in (("qty_lots", 0), ("price_ticks", 0), ("ttl_ns", 1), ("rest_ns", 1)):
@@ -163,6 +193,8 @@ def check_signal(signal: Signal) -> str:
         return f"strength is {signal.strength!r}; it must lie in (0, 1]"
     if not isinstance(signal.quote, str) or not _QUOTE.fullmatch(signal.quote) or signal.quote == "d":
         return f"quote is {signal.quote!r}; it must be at most 16 letters, digits, - and _, and not d"
+    if len(_right_quotes) < _MAX_QUOTES:
+        _right_quotes.add(str(signal.quote))
     return ""
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from decimal import ROUND_CEILING, Decimal
-from typing import Any
+from decimal import Decimal
+from fractions import Fraction
+from math import ceil
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,6 +23,7 @@ from tickmesh.domain.messages import BookUpdate, FillEvent, OrderEvent, Trade
 
 MarketData = BookUpdate | Trade
 DEFAULT_TTL_NS = 250_000_000
+_MAX_WORTHS = 256
 
 
 class Signal(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +70,16 @@ class ParameterError(ConfigError):
         self.parameter = parameter
 
 
+class _Worth(NamedTuple):
+    """A value, and the venue's least one, as fractions of ticks times lots; ``min_lots`` holds at every price."""
+
+    notional: int
+    notional_over: int
+    min_notional: int
+    min_notional_over: int
+    min_lots: int
+
+
 class StrategyConfig:
     """What a plugin is initialised with: its parameters, its symbols and their grids."""
 
@@ -87,6 +100,7 @@ class StrategyConfig:
         self.max_position_lots = dict(max_position_lots or {})
         self._parameters = dict(parameters or {})
         self._asked: set[str] = set()
+        self._worths: dict[tuple[str, float], _Worth] = {}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -128,17 +142,25 @@ class StrategyConfig:
 
     def lots_for(self, symbol: str, notional: float, price_ticks: int) -> int:
         """Lots worth about ``notional`` at a price, at least what the venue takes, at least one."""
-        instrument = self.instruments[symbol]
-        lot_value = instrument.notional(price_ticks, 1)
-        if lot_value <= 0:
+        if price_ticks <= 0:
             return 0
-        lots = int(Decimal(str(notional)) / lot_value)
-        least = 1
-        if instrument.min_notional is not None:
-            least = max(least, int((instrument.min_notional / lot_value).to_integral_value(ROUND_CEILING)))
-        if instrument.min_qty is not None:
-            least = max(least, int((instrument.min_qty / instrument.lot_size).to_integral_value(ROUND_CEILING)))
-        return max(lots, least)
+        worth = self._worths.get((symbol, notional)) or self._worth(symbol, notional)
+        wished = worth.notional // (worth.notional_over * price_ticks)
+        least = -(-worth.min_notional // (worth.min_notional_over * price_ticks))
+        return max(wished, least, worth.min_lots)
+
+    def _worth(self, symbol: str, notional: float) -> _Worth:
+        """The same wish comes with every quote: its decimals are turned into whole numbers once."""
+        instrument = self.instruments[symbol]
+        unit = Fraction(instrument.tick_size) * Fraction(instrument.lot_size)
+        wished = Fraction(Decimal(str(notional))) / unit
+        least = Fraction(instrument.min_notional or 0) / unit
+        min_lots = max(1, ceil(Fraction(instrument.min_qty or 0) / Fraction(instrument.lot_size)))
+        worth = _Worth(*wished.as_integer_ratio(), *least.as_integer_ratio(), min_lots)
+        if len(self._worths) >= _MAX_WORTHS:
+            self._worths.clear()
+        self._worths[symbol, notional] = worth
+        return worth
 
 
 class Strategy:
@@ -148,6 +170,10 @@ class Strategy:
     rehearsable: bool = False
     """Whether a second instance may be shown made-up books of a made-up symbol, so that this code stays warm
     (``local.rehearse_ms``). Say yes only of a class whose instances share nothing and touch nothing but themselves."""
+
+    hears_trades: bool = True
+    """Whether ``on_market_data`` does anything with a public trade. A trade comes before the book that it changed, so
+    the orders of a class that says no leave earlier by what showing it to them would take."""
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters; called once, before anything else, on every new instance."""

@@ -7,6 +7,7 @@ fewer than wished, one sentence. Cancels are not its business: they always pass.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from decimal import ROUND_CEILING, Decimal
 from typing import NamedTuple
 
@@ -37,11 +38,14 @@ class _Bounds(NamedTuple):
 class LimitFilter:
     """Limits of one strategy; ``limits`` may be replaced while it works, its recent history stays."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, instruments: Iterable[Instrument] = ()) -> None:
+        """``instruments`` are those whose first order should not have to wait for their numbers."""
         self._limits = limits
         self._bounds: dict[str, _Bounds] = {}
         self._last_mono_ns: dict[tuple[str, Side], int] = {}
         self._recent: deque[int] = deque(maxlen=10_000)
+        for instrument in instruments:
+            self._of(instrument)
 
     @property
     def limits(self) -> Limits:
@@ -83,16 +87,16 @@ class LimitFilter:
         position, open orders of the same side included; such orders need not keep the cool-down.
         ``cool_down_factor`` stretches it while market data arrives late.
         """
-        symbol, limits, bounds = instrument.symbol, self._limits, self._of(instrument)
+        symbol, limits = instrument.symbol, self._limits
+        bounds = self._bounds.get(symbol) or self._of(instrument)
         if qty_lots <= 0 or price_ticks <= 0:
             return Verdict(0, "a signal needs a quantity and a price")
         if len(ledger.orders) >= limits.max_open_orders:
             return Verdict(0, f"maxOpenOrders {limits.max_open_orders} reached")
-        exposed = int(side) * ledger.qty_lots(symbol) + ledger.open_lots(symbol, side)
-        room = bounds.max_lots - exposed
-        reason = f"maxPosition {limits.max_position} leaves {max(room, 0)} lots"
+        exposed = side * ledger.qty_lots(symbol) + ledger.open_lots(symbol, side)
+        room, limit = bounds.max_lots - exposed, "position"
         if reducing:
-            room, reason = min(room, -exposed), f"only {max(-exposed, 0)} lots reduce the position"
+            room, limit = min(room, -exposed), "reducing"
         else:
             cooling = limits.cool_down_ms * 1_000_000 * cool_down_factor
             last = self._last_mono_ns.get((symbol, side))
@@ -102,9 +106,17 @@ class LimitFilter:
             return Verdict(0, f"maxOrdersPerSecond {limits.max_orders_per_second} reached")
         by_value = bounds.max_tick_lots // price_ticks
         if by_value < room:
-            room, reason = by_value, f"maxOrderNotional {limits.max_order_notional} allows {by_value} lots"
+            room, limit = by_value, "value"
         allowed = min(qty_lots, max(room, 0))
         least = max(1, bounds.min_lots, -(-bounds.min_tick_lots // price_ticks))
+        if least <= allowed == qty_lots:
+            return Verdict(allowed)
+        if limit == "value":
+            reason = f"maxOrderNotional {limits.max_order_notional} allows {by_value} lots"
+        elif limit == "reducing":
+            reason = f"only {max(-exposed, 0)} lots reduce the position"
+        else:
+            reason = f"maxPosition {limits.max_position} leaves {max(room, 0)} lots"
         if allowed < least and not (reducing and allowed > 0):
             return Verdict(0, reason if allowed < qty_lots else f"the venue takes {least} lots at least")
         return Verdict(allowed, reason if allowed < qty_lots else "")

@@ -27,6 +27,7 @@ class Arbitrage(Strategy):
     """A pair: the first symbol of the resource against the second."""
 
     name = "arbitrage"
+    hears_trades = False
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters; there must be two symbols."""

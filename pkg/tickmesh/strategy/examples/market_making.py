@@ -8,11 +8,15 @@ has moved by ``requote_bps``, so that they keep their place in the queue.
 from __future__ import annotations
 
 from math import ceil, floor
-from typing import Any
+from typing import Any, Final
 
 from tickmesh.domain.enums import Side
 from tickmesh.domain.messages import BookUpdate
 from tickmesh.strategy.interface import MarketData, Position, Signal, Strategy, StrategyConfig
+
+# Looking a member of an enumeration up through its class costs ten times as much.
+_BUY: Final = Side.BUY
+_SELL: Final = Side.SELL
 
 
 class MarketMaking(Strategy):
@@ -20,6 +24,7 @@ class MarketMaking(Strategy):
 
     name = "market-making"
     rehearsable = True
+    hears_trades = False
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters; all distances in basis points of the mid."""
@@ -55,8 +60,8 @@ class MarketMaking(Strategy):
         half = mid * (self._half_spread_bps + self._volatility_factor * data.volatility_bps) / 1e4
         bid, ask = max(1, floor(centre - half)), ceil(centre + half)
         return [
-            self._quote(symbol, Side.BUY, min(bid, ask - 1), inventory),
-            self._quote(symbol, Side.SELL, ask, inventory),
+            self._quote(symbol, _BUY, min(bid, ask - 1), inventory),
+            self._quote(symbol, _SELL, ask, inventory),
         ]
 
     def get_state(self) -> dict[str, Any]:
@@ -86,8 +91,8 @@ class MarketMaking(Strategy):
         return max(-1.0, min(1.0, held / most)) if most else 0.0
 
     def _quote(self, symbol: str, side: Side, price_ticks: int, inventory: float) -> Signal:
-        name = "bid" if side is Side.BUY else "ask"
-        lean = int(side) * inventory
+        name = "bid" if side is _BUY else "ask"
+        lean = side * inventory
         if lean >= 0.95:
             return Signal(symbol=symbol, side=side, quote=name, withdraw=True, reason="inventory is full")
         return Signal(

@@ -19,6 +19,7 @@ class MeanReversion(Strategy):
 
     name = "mean-reversion"
     rehearsable = True
+    hears_trades = False
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters."""

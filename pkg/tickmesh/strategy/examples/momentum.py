@@ -19,6 +19,7 @@ class Momentum(Strategy):
 
     name = "momentum"
     rehearsable = True
+    hears_trades = False
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters."""

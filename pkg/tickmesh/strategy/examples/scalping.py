@@ -20,6 +20,7 @@ class Scalping(Strategy):
 
     name = "scalping"
     rehearsable = True
+    hears_trades = False
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters."""
