@@ -2,8 +2,9 @@
 
 In: the Bus port, shared. Out: every message goes to NATS as ever, so that streams and other processes see no
 difference; the subscribers in this process get it by a call, and the server is asked not to send it back (``echo``).
-Market data is handed over first and sent afterwards. What is on the order path is given to the kernel first: a
-process that is killed between the two has told the stream of its intent before the venue hears of the order.
+Market data is handed over first and sent afterwards, that of a burst at its end. What is on the order path is given to
+the kernel first: a process that is killed between the two has told the stream of its intent before the venue hears of
+the order.
 Refuses queue groups: which member of a group gets a message is the server's to say. Decision record 0101.
 """
 
@@ -44,6 +45,9 @@ class FusedBus(NatsBus):
         super().__init__(*arguments, **keywords)
         self._local: list[tuple[str, Ordered]] = []
         self._routes: dict[str, tuple[Ordered, ...]] = {}
+        self._later: list[tuple[str, bytes, bytes, Mapping[str, str] | None]] = []
+        """Market data of the present burst that was handed over and is sent when the burst ends."""
+        self._later_bytes = 0
         self.handed_over = 0
         """Messages that reached a subscriber of this process without the server."""
 
@@ -84,18 +88,29 @@ class FusedBus(NatsBus):
         self.handed_over += 1
         answer_to = reply.decode() if reply else ""
         if subject.startswith(_MARKET):
-            self._client.may_send(subject, len(payload) + len(subject) + 32)  # before anybody has acted on it
+            size = len(payload) + len(subject) + 32
+            self._client.may_send(subject, size + self._later_bytes)  # before anybody has acted on it
             for ordered in routes:
                 ordered.hand(subject, answer_to, payload)
-            super()._send(subject, payload, reply, headers)
+            if self._client.held:
+                self._later.append((subject, payload, reply, headers))
+                self._later_bytes += size
+            else:
+                super()._send(subject, payload, reply, headers)
             return
         super()._send(subject, payload, reply, headers)
-        self._client.push()  # the feed may be collecting
+        self._client.push()  # the feed may be collecting; what it collects is nobody's order and follows
         for ordered in routes:
             ordered.hand(subject, answer_to, payload)
 
     def publish_many(self, subject: str, payloads: Sequence[bytes]) -> int:
         return publish_each(self, subject, payloads)
+
+    def release(self) -> None:
+        later, self._later, self._later_bytes = self._later, [], 0
+        for publication in later:
+            super()._send(*publication)
+        super().release()
 
     def _answer(self, subject: str, payload: bytes) -> None:
         asked_here = self._replies.pop(subject.encode(), None)

@@ -13,6 +13,7 @@ Prices are ticks, quantities lots of the symbol's Instrument; money is Decimal i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -341,6 +342,11 @@ _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
 def encode(message: msgspec.Struct) -> bytes:
     """Serialise a message."""
     return _encoder.encode(message)
+
+
+def decoder(kind: type[_M]) -> Callable[[bytes], _M]:
+    """``decode`` of one kind, for whoever decodes nothing else on the hot path."""
+    return msgspec.msgpack.Decoder(kind).decode
 
 
 def decode(kind: type[_M], payload: bytes) -> _M:

@@ -12,12 +12,14 @@ from collections.abc import Callable
 
 import msgspec
 
-from tickmesh.domain.messages import BookUpdate, Trade, decode
+from tickmesh.domain.messages import BookUpdate, Trade, decoder
 from tickmesh.observe.metrics import Metrics
 from tickmesh.ports import Clock
 
 log = logging.getLogger(__name__)
 
+_book_of = decoder(BookUpdate)
+_trade_of = decoder(Trade)
 Decide = Callable[[BookUpdate | Trade, int], None]
 
 
@@ -44,12 +46,12 @@ class Intake:
         received = self._clock.mono_ns()
         try:
             if subject.startswith("md.book."):
-                self._on_book(subject, decode(BookUpdate, payload), received)
+                self._on_book(subject, _book_of(payload), received)
             elif subject.startswith("md.trade."):
                 if not self._hears_trades():
                     self._trades.value += 1
                     return
-                trade = decode(Trade, payload)
+                trade = _trade_of(payload)
                 self._trades.value += 1
                 self._decide(trade, received)
         except msgspec.MsgspecError as error:

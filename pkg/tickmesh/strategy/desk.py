@@ -59,13 +59,15 @@ def never_crosses(desk: Desk, symbol: str, side: Side, price_ticks: int) -> bool
 
 
 class Desk:
-    """One strategy at work. ``plan`` is its resource with account, venue and symbols filled in."""
+    """One strategy at work. ``plan`` is its resource with account, venue and symbols filled in; edits of it keep its
+    name, account and venue."""
 
     def __init__(
         self, plan: StrategyResource, guard: Guard, instruments: Mapping[str, Instrument], *, epoch: int,
         policy: DeskPolicy, crosses: Crosses = never_crosses,
     ) -> None:  # fmt: skip
         self.plan = plan
+        self.name, self.account, self.venue = plan.name, plan.spec.account, plan.spec.venue
         self.guard = guard
         self.instruments = dict(instruments)
         self.policy = policy
@@ -94,18 +96,6 @@ class Desk:
         self._notes: list[tuple[Signal, int, int, Moment, str, str]] = []
 
     # What it is
-
-    @property
-    def name(self) -> str:
-        return self.plan.name
-
-    @property
-    def account(self) -> str:
-        return self.plan.spec.account
-
-    @property
-    def venue(self) -> str:
-        return self.plan.spec.venue
 
     @property
     def ledger(self) -> Ledger:
@@ -156,13 +146,11 @@ class Desk:
         if not signals or self.standby:
             return []
         self.signals += len(signals)
-        plan = self.plan
-        name, spec = plan.metadata.name, plan.spec
-        instruments, symbols = self.instruments, spec.symbols
+        instruments, symbols = self.instruments, self.plan.spec.symbols
         proposals = []
         for signal in signals:
             if signal.symbol in instruments and signal.symbol in symbols:
-                proposals.append(Proposal(name, spec.account, spec.venue, signal))
+                proposals.append(Proposal(self.name, self.account, self.venue, signal))
             else:
                 why = f"{signal.symbol} is not among spec.symbols"
                 self._tell(signal, signal.quote or DIRECTIONAL, now, 0, 0, why)

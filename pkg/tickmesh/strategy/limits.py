@@ -93,7 +93,9 @@ class LimitFilter:
             return Verdict(0, "a signal needs a quantity and a price")
         if len(ledger.orders) >= limits.max_open_orders:
             return Verdict(0, f"maxOpenOrders {limits.max_open_orders} reached")
-        exposed = side * ledger.qty_lots(symbol) + ledger.open_lots(symbol, side)
+        exposed = side * ledger.qty_lots(symbol)
+        if ledger.orders:
+            exposed += ledger.open_lots(symbol, side)
         room, limit = bounds.max_lots - exposed, "position"
         if reducing:
             room, limit = min(room, -exposed), "reducing"

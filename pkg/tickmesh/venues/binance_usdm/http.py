@@ -23,6 +23,8 @@ from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.ports import Clock
 
 _MAX_BODY_BYTES = 32 * 1024 * 1024
+_TIMER_SLACK_S = 0.001
+"""Event loops call a timer up to a millisecond early; asking again for so little would be a loop of its own."""
 
 
 class NotSentError(DependencyError):
@@ -79,10 +81,13 @@ class Connection(asyncio.Protocol):
         self._parser: Any = None
         self._waiting: asyncio.Future[HttpAnswer] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        """At most one, and one that outlives its request: arming a timer for each costs more than looking again."""
+        self._due_s = 0.0
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._sent_mono_ns = 0
+        self._timeout_s = 0.0
         self.uses = 0
         self.idle_since_s = 0.0
 
@@ -121,9 +126,6 @@ class Connection(asyncio.Protocol):
             self._start_message()  # 100-continue and its like: the real answer follows
             return
         waiting, self._waiting = self._waiting, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         answer = HttpAnswer(status, self._headers, b"".join(self._body), self._sent_mono_ns, self._pool.clock.mono_ns())
         if self._parser.should_keep_alive() and not self._transport.is_closing():
             self._pool._release(self)
@@ -160,7 +162,13 @@ class Connection(asyncio.Protocol):
         self._sent_mono_ns = self._pool.clock.mono_ns()
         self._start_message()  # after the bytes are gone: the answer cannot come before this returns
         self._waiting = loop.create_future()
-        self._timer = loop.call_later(timeout_s, self._on_timeout, timeout_s)
+        due_s = self._due_s = loop.time() + timeout_s
+        self._timeout_s = timeout_s
+        if self._timer is not None and self._timer.when() > due_s:
+            self._timer.cancel()
+            self._timer = None
+        if self._timer is None:
+            self._timer = loop.call_at(due_s, self._on_timer)
         self.uses += 1
         return Exchange(self._sent_mono_ns, self._waiting, self.uses > 1)
 
@@ -168,6 +176,13 @@ class Connection(asyncio.Protocol):
         self._pool._forget(self)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
+        if self._waiting is None:
+            self._disarm()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _start_message(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
@@ -175,14 +190,19 @@ class Connection(asyncio.Protocol):
         self._body = []
         self._body_bytes = 0
 
-    def _on_timeout(self, timeout_s: float) -> None:
-        self._fail(AnswerLostError(f"the venue did not answer within {timeout_s:g} s", timed_out=True))
+    def _on_timer(self) -> None:
+        """The request that the timer was armed for may have its answer; a later one may wait for its own."""
+        self._timer = None
+        if self._waiting is None:
+            return
+        if self._pool.loop.time() + _TIMER_SLACK_S < self._due_s:
+            self._timer = self._pool.loop.call_at(self._due_s, self._on_timer)
+            return
+        self._fail(AnswerLostError(f"the venue did not answer within {self._timeout_s:g} s", timed_out=True))
 
     def _fail(self, error: AnswerLostError) -> None:
         waiting, self._waiting = self._waiting, None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._disarm()
         self._pool._forget(self)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.abort()
