@@ -79,6 +79,6 @@ class Ordered:
     async def _finish(self, result: Awaitable[None]) -> None:
         try:
             await result
-        except Exception:
+        except Exception:  # as in hand
             self._on_error()
             log.exception("handler of %s failed; the message is skipped", self._name)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from tickmesh.domain.enums import Side
+from tickmesh.domain.enums import Side, Urgency
 from tickmesh.domain.errors import ConfigError
 from tickmesh.ports import Clock
 from tickmesh.strategy.interface import Signal, Strategy
@@ -73,7 +73,7 @@ class Guard:
         self.longest_ns = 0
         self.last_error = ""
         self.disabled = False
-        self.hears_trades = getattr(type(plugin), "hears_trades", True) is not False
+        self.hears_trades = _hears_trades(type(plugin))
         self._clock = clock
         self._policy = policy
         self._watch = watch
@@ -160,6 +160,16 @@ class Guard:
             self._reports.append(Report(self.last_error, self.disabled))
 
 
+def _hears_trades(cls: type) -> bool:
+    """What the class says, unless a subclass of the one that says it hears in a way of its own."""
+    for each in cls.__mro__:
+        if "hears_trades" in vars(each):
+            return vars(each)["hears_trades"] is not False
+        if "on_market_data" in vars(each):
+            return True
+    return True
+
+
 _right_quotes: set[str] = set()
 """Names of quotes that were found right, so that the pattern is not asked again."""
 
@@ -174,6 +184,9 @@ def _plainly_right(signal: Signal) -> bool:
         and signal.qty_lots >= 0 <= signal.price_ticks
         and signal.ttl_ns > 0 < signal.rest_ns
         and type(signal.side) is Side
+        and type(signal.urgency) is Urgency
+        and type(signal.symbol) is str
+        and type(signal.reason) is str
         and type(signal.strength) is float
         and 0.0 < signal.strength <= 1.0
         and type(signal.quote) is str
@@ -189,7 +202,12 @@ def check_signal(signal: Signal) -> str:
             return f"{field} is {value!r}; it must be a whole number, {low} or more"
     if signal.side not in (1, -1):
         return f"side is {signal.side!r}; it must be Side.BUY or Side.SELL"
-    if not 0.0 < signal.strength <= 1.0:
+    if signal.urgency not in tuple(Urgency):
+        return f"urgency is {signal.urgency!r}; it must be one of Urgency"
+    for field in ("symbol", "reason"):
+        if not isinstance(getattr(signal, field), str):
+            return f"{field} is {getattr(signal, field)!r}; it must be a text"
+    if not isinstance(signal.strength, (int, float)) or not 0.0 < signal.strength <= 1.0:
         return f"strength is {signal.strength!r}; it must lie in (0, 1]"
     if not isinstance(signal.quote, str) or not _QUOTE.fullmatch(signal.quote) or signal.quote == "d":
         return f"quote is {signal.quote!r}; it must be at most 16 letters, digits, - and _, and not d"

@@ -172,8 +172,8 @@ class Strategy:
     (``local.rehearse_ms``). Say yes only of a class whose instances share nothing and touch nothing but themselves."""
 
     hears_trades: bool = True
-    """Whether ``on_market_data`` does anything with a public trade. A trade comes before the book that it changed, so
-    the orders of a class that says no leave earlier by what showing it to them would take."""
+    """Whether ``on_market_data`` of this very class does anything with a public trade. A trade comes before the book
+    that it changed, so orders of a class that says no leave earlier by what showing it to them would take."""
 
     def initialize(self, config: StrategyConfig) -> None:
         """Read the parameters; called once, before anything else, on every new instance."""

@@ -52,6 +52,10 @@ def fail(error: BaseException) -> Any:
         (lambda: [Signal(symbol="B", side=Side.BUY, qty_lots=-1)], "qty_lots is -1"),
         (lambda: [Signal(symbol="B", side=3, qty_lots=1)], "side is 3"),  # type: ignore[arg-type]
         (lambda: [Signal(symbol="B", side=Side.BUY, strength=float("nan"))], "strength is nan"),
+        (lambda: [Signal(symbol="B", side=Side.BUY, strength=None)], "strength is None"),  # type: ignore[arg-type]
+        (lambda: [Signal(symbol="B", side=Side.BUY, urgency="now")], "urgency is 'now'"),  # type: ignore[arg-type]
+        (lambda: [Signal(symbol=["B"], side=Side.BUY)], "symbol is ['B']"),  # type: ignore[arg-type]
+        (lambda: [Signal(symbol="B", side=Side.BUY, reason=7)], "reason is 7"),  # type: ignore[arg-type]
         (lambda: [Signal(symbol="B", side=Side.BUY, quote="a.b")], "quote is 'a.b'"),
     ],
 )
