@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tickmesh.bus.client import MAX_BUFFERED_BYTES
 from tickmesh.bus.fused import FusedBus
 from tickmesh.bus.nats import NatsBus
-from tickmesh.domain.errors import ConfigError
+from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.runtime.child import Child
 from tickmesh.runtime.servers import free_ports, local_servers
 from tickmesh.settings import load
@@ -129,5 +130,60 @@ def test_a_queue_group_is_refused(tmp_path: Path) -> None:
         async with both(tmp_path) as (fused, _):
             with pytest.raises(ConfigError, match="queue group"):
                 await fused.subscribe("ask.me", lambda *_: None, queue="q")
+
+    asyncio.run(run())
+
+
+def test_of_a_burst_the_intent_leaves_first_and_the_market_at_its_end_in_order(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with both(tmp_path) as (fused, other):
+            here: list[bytes] = []
+            there: list[bytes] = []
+
+            def decide(_: str, payload: bytes) -> None:
+                here.append(payload)
+                fused.publish("order.intent.main", b"for " + payload, headers={"Nats-Msg-Id": payload.decode()})
+
+            await fused.subscribe("md.book.>", decide)
+            await other.subscribe(">", lambda s, p: there.append(p) if s.startswith(("md.", "order.")) else None)
+            fused.hold()
+            fused.publish("md.book.v.S", b"1")
+            fused.publish("md.mark.v.S", b"nobody here hears it")
+            fused.publish("md.book.v.S", b"2")
+            fused.release()
+            assert here == [b"1", b"2"]
+            await settled(fused, other)
+            assert there == [b"for 1", b"nobody here hears it", b"for 2", b"1", b"2"]
+
+    asyncio.run(run())
+
+
+def test_what_a_burst_let_in_is_sent_even_when_its_orders_fill_the_buffer(tmp_path: Path) -> None:
+    """The room of market data that was handed over is not given to what comes after it."""
+
+    async def run() -> None:
+        async with both(tmp_path) as (fused, other):
+            there: list[tuple[str, int]] = []
+            refused: list[str] = []
+            await fused.subscribe("md.book.>", lambda _, __: None)
+            await other.subscribe(">", lambda s, p: there.append((s, len(p))) if s.startswith(("md.", "x.")) else None)
+            half = MAX_BUFFERED_BYTES // 16
+            fused.hold()
+            for _ in range(8):
+                fused.publish("md.book.v.S", bytes(half))
+            for _ in range(16):  # nobody hears it here, so that it is collected and counted at once
+                try:
+                    fused.publish("x.y", bytes(half))
+                except DependencyError as error:
+                    refused.append(str(error))
+            with pytest.raises(DependencyError, match="wait for a NATS server"):
+                fused.publish("md.book.v.S", bytes(half))
+            fused.release()
+            await settled(fused, other)
+            assert len(refused) == 9
+            assert there == [("x.y", half)] * 7 + [("md.book.v.S", half)] * 8
+            fused.publish("x.y", b"and on")
+            await settled(fused, other)
+            assert there[-1] == ("x.y", 6), "a burst must not leave the bus held"
 
     asyncio.run(run())

@@ -111,6 +111,34 @@ async def test_no_answer_is_lost_after_the_timeout_and_the_connection_is_not_use
     assert server.connections == 2
 
 
+async def test_every_request_has_its_own_time_however_long_the_one_before_it_had(
+    raw: tuple[RawServer, HttpClient],
+) -> None:
+    server, client = raw
+    late = asyncio.Event()
+
+    async def obeys(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+        while request := await server.read(reader):
+            if b"/late" in request:
+                await asyncio.sleep(0.6)  # past the deadline of the request before
+            elif b"/never" in request:
+                await late.wait()
+            writer.write(OK)
+
+    server.script = obeys
+    assert (await client.request(POST, timeout_s=0.3, idempotent=False)).status == 200
+    slow = POST.replace(b"POST /", b"POST /late")
+    assert (await client.request(slow, timeout_s=30, idempotent=False)).status == 200
+    never = POST.replace(b"POST /", b"POST /never")
+    async with asyncio.timeout(20):  # the timer of the one before is armed for longer
+        with pytest.raises(AnswerLostError, match=r"within 0\.2 s"):
+            await client.request(never, timeout_s=0.2, idempotent=False)
+    assert server.connections == 1
+    late.set()
+    assert (await client.request(POST, timeout_s=2, idempotent=False)).status == 200
+    assert server.connections == 2
+
+
 async def test_garbage_a_cut_answer_and_a_chunked_one(raw: tuple[RawServer, HttpClient]) -> None:
     server, client = raw
     answers = [

@@ -47,6 +47,8 @@ class DirectClient(Client):
         """Called once after each reconnection."""
         self.held = False
         """While set, ``send`` only collects; who sets it must call ``push`` in the same call of the loop."""
+        self.promised_bytes = 0
+        """Room that is kept for what was let in by ``may_send`` and comes later: nobody else's command takes it."""
         self._direct_of: Any = None
         self._direct_socket: socket_module.socket | None = None
         self.lost_bytes = 0
@@ -86,7 +88,7 @@ class DirectClient(Client):
             DependencyError: closed, or ``MAX_BUFFERED_BYTES`` wait already; this command was not taken.
         """
         size = self._pending_data_size + len(command)
-        if self._status == _CLOSED or size > MAX_BUFFERED_BYTES:
+        if self._status == _CLOSED or size + self.promised_bytes > MAX_BUFFERED_BYTES:
             self.may_send(subject, len(command))
         # nats-py's own list, so that order and the buffer across a reconnect stay one thing.
         self._pending.append(command)
@@ -117,7 +119,7 @@ class DirectClient(Client):
         """Raise what ``send`` of so many bytes would raise now."""
         if self._status == _CLOSED:
             raise DependencyError("nats", f"cannot publish on {subject}: the connection is closed")
-        if self._pending_data_size + size > MAX_BUFFERED_BYTES:
+        if self._pending_data_size + self.promised_bytes + size > MAX_BUFFERED_BYTES:
             raise DependencyError(
                 "nats",
                 f"cannot publish on {subject}: {self._pending_data_size} bytes wait for a NATS server that "

@@ -21,6 +21,8 @@ from tickmesh.ports.bus import publish_each
 
 _MAX_ROUTES = 4096
 _MARKET = "md."
+_ROUND_A_MESSAGE = 32
+"""Bytes of a publication besides subject and payload, at most."""
 _INTERNAL = "$_"
 """What subjects of JetStream and of answers begin with."""
 
@@ -45,9 +47,8 @@ class FusedBus(NatsBus):
         super().__init__(*arguments, **keywords)
         self._local: list[tuple[str, Ordered]] = []
         self._routes: dict[str, tuple[Ordered, ...]] = {}
-        self._later: list[tuple[str, bytes, bytes, Mapping[str, str] | None]] = []
+        self._later: list[tuple[str, bytes]] = []
         """Market data of the present burst that was handed over and is sent when the burst ends."""
-        self._later_bytes = 0
         self.handed_over = 0
         """Messages that reached a subscriber of this process without the server."""
 
@@ -88,14 +89,15 @@ class FusedBus(NatsBus):
         self.handed_over += 1
         answer_to = reply.decode() if reply else ""
         if subject.startswith(_MARKET):
-            size = len(payload) + len(subject) + 32
-            self._client.may_send(subject, size + self._later_bytes)  # before anybody has acted on it
+            client, size = self._client, len(payload) + len(subject) + _ROUND_A_MESSAGE
+            client.may_send(subject, size)  # before anybody has acted on it
+            later = client.held and not headers and not reply and (size < client.max_payload or not client.max_payload)
+            if later:
+                client.promised_bytes += size
+                self._later.append((subject, payload))
             for ordered in routes:
                 ordered.hand(subject, answer_to, payload)
-            if self._client.held:
-                self._later.append((subject, payload, reply, headers))
-                self._later_bytes += size
-            else:
+            if not later:
                 super()._send(subject, payload, reply, headers)
             return
         super()._send(subject, payload, reply, headers)
@@ -107,10 +109,13 @@ class FusedBus(NatsBus):
         return publish_each(self, subject, payloads)
 
     def release(self) -> None:
-        later, self._later, self._later_bytes = self._later, [], 0
-        for publication in later:
-            super()._send(*publication)
-        super().release()
+        later, self._later = self._later, []
+        self._client.promised_bytes = 0  # the room is theirs
+        try:
+            for subject, payload in later:
+                super()._send(subject, payload, b"", None)
+        finally:
+            super().release()
 
     def _answer(self, subject: str, payload: bytes) -> None:
         asked_here = self._replies.pop(subject.encode(), None)

@@ -1,7 +1,7 @@
 """PlainOrders: approved orders as the bytes of their requests, by the hot path's half, as far as they are plain.
 
 In: an ApprovedOrder and its instrument. Out: the same bytes that ``translate_trading.place_parameters`` and the general
-way of ``rest`` make, or None for an order that only they can write (conditional, market, hedge mode, odd steps).
+way of ``rest`` make, or None for an order that only they can write (conditional, market, hedge mode, odd texts).
 """
 
 from __future__ import annotations
@@ -41,10 +41,13 @@ class PlainOrders:
         number = known[1]
         if number < 0:
             return None
-        return self._requests.limit(
-            number, intent.side is _BUY, intent.qty_lots, intent.price_ticks, approved.client_order_id,
-            intent.time_in_force, intent.reduce_only, now_ms,
-        )  # fmt: skip
+        try:
+            return self._requests.limit(
+                number, intent.side is _BUY, intent.qty_lots, intent.price_ticks, approved.client_order_id,
+                intent.time_in_force, intent.reduce_only, now_ms,
+            )  # fmt: skip
+        except (ValueError, OverflowError):
+            return None
 
     def _add(self, instrument: Instrument) -> int:
         """The number of an instrument, -1 for one whose steps or name are not plain."""
