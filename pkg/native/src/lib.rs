@@ -8,6 +8,7 @@ mod counting;
 mod features;
 mod grid;
 mod histogram;
+mod ids;
 mod levels;
 mod market;
 mod matching;
@@ -67,5 +68,7 @@ fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add(name, code)?;
     }
     module.add_function(wrap_pyfunction!(top_of_book::top_of_book, module)?)?;
+    module.add_function(wrap_pyfunction!(ids::order_id, module)?)?;
+    module.add_function(wrap_pyfunction!(ids::trace_parent, module)?)?;
     module.add_function(wrap_pyfunction!(counting::allocations, module)?)
 }

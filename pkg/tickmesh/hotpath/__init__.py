@@ -15,6 +15,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from tickmesh.domain import client_order_id
+
 INTERFACE = 13
 """Version of the interface between the two halves; a native half of another one is not used."""
 
@@ -61,6 +63,7 @@ HALF = "native" if native is not None else "pure"
 if TYPE_CHECKING or native is None:
     from tickmesh.hotpath.pure.book import L2Book
     from tickmesh.hotpath.pure.histogram import Histogram
+    from tickmesh.hotpath.pure.ids import order_id, trace_parent
     from tickmesh.hotpath.pure.market import APPLIED, BUFFERED, GAP, OLD, OTHER, TOP, TOP_OLD, TRADE, Market
     from tickmesh.hotpath.pure.matching import MatchingBook
     from tickmesh.hotpath.pure.open_orders import OpenOrder, OpenOrders, RecentIds
@@ -102,8 +105,12 @@ else:
         RingWriter,
         SymbolRisk,
         TokenBucket,
+        order_id,
         top_of_book,
+        trace_parent,
     )
+
+client_order_id.make_with(order_id)
 
 __all__ = [
     "APPLIED",
@@ -137,5 +144,7 @@ __all__ = [
     "SymbolRisk",
     "TokenBucket",
     "native",
+    "order_id",
     "top_of_book",
+    "trace_parent",
 ]

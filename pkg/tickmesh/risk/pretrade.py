@@ -120,7 +120,7 @@ class PreTrade:
         return None
 
     def fit(self, view: RiskView) -> None:
-        """Begin with a view, new limits or filters: its windows and lanes get their bounds. The first order does it, else."""
+        """Begin with a view, limits or filters that are new: windows and lanes get their bounds."""
         limits, seconds = self._limits, self._limits.throttle_window_s * _NS_PER_S
         view.messages_second = view.messages_second.resized(limits.max_messages_per_s, _NS_PER_S)
         view.messages_minute = view.messages_minute.resized(limits.max_messages_per_min, 60 * _NS_PER_S)

@@ -7,7 +7,6 @@ before the lease is looked at: a process that was stopped between that look and 
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable
 from typing import Final
@@ -17,6 +16,7 @@ from tickmesh.domain import subjects
 from tickmesh.domain.enums import IntentAction
 from tickmesh.domain.errors import ConfigError, DependencyError
 from tickmesh.domain.messages import Alert, Message, OrderIntent, SignalMessage, encode
+from tickmesh.hotpath import trace_parent
 from tickmesh.observe.metrics import Counter
 from tickmesh.services.service import Service
 from tickmesh.services.strategy_lease import StrategyLeases
@@ -102,8 +102,7 @@ class Outlet:
             self._not_sent.value += 1
             desk.not_sent(intent)
             return
-        trace = hashlib.blake2b(intent.correlation_id.encode(), digest_size=24).hexdigest()
-        headers = {"Nats-Msg-Id": intent.intent_id, "traceparent": f"00-{trace[:32]}-{trace[32:48]}-01"}
+        headers = {"Nats-Msg-Id": intent.intent_id, "traceparent": trace_parent(intent.correlation_id)}
         intent.seq = self._seq(self._subject)
         stamps = intent.stamps
         now = stamps.intent_publish_mono_ns = self._clock.mono_ns()
