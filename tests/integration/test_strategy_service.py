@@ -19,7 +19,7 @@ from tickmesh.bus.nats import NatsBus
 from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import IntentAction, Side
 from tickmesh.domain.errors import ConfigError
-from tickmesh.domain.messages import Control, encode
+from tickmesh.domain.messages import Control, Trade, encode
 from tickmesh.observe.admin import AdminServer
 from tickmesh.observe.clock import SystemClock
 from tickmesh.observe.health import Health
@@ -210,6 +210,37 @@ async def test_a_mode_that_was_commanded_survives_a_restart_and_an_edit_overrule
         await world.until(lambda: desk_of(running).mode.value == "Simulation")
         write(path, QUOTER)
         await world.until(lambda: len(world.open_orders()) == 2)
+
+
+async def test_trades_come_only_while_somebody_hears_them(world: World, tmp_path: Path) -> None:
+    """The plugin says that it does nothing with them; the paper venue's queues live on them."""
+    trade = Trade(
+        venue="binance", symbol="BTCUSDT", trade_id=1, price_ticks=618_000, qty_lots=1, taker_side=Side.BUY
+    )  # fmt: skip
+
+    async def heard(running: Running) -> int:
+        before = running.counter("trades_total")
+        for _ in range(5):
+            world.bus.publish("md.trade.binance.BTCUSDT", encode(trade))
+        await world.bus.flush()
+        await running.bus.flush()  # the server answers it behind what it had for us before
+        return running.counter("trades_total") - before
+
+    async with Running(world, write(tmp_path / "s.yaml", QUOTER)) as running:
+        await world.until(lambda: len(world.open_orders()) == 2)
+        assert await heard(running) == 0
+
+        async def change(mode: str, subscribed: bool) -> None:
+            command = Control(verb="mode", scope="strategy.quoter", arguments={"mode": mode}, actor="a person")
+            world.bus.publish("ctl.mode.strategy.quoter", encode(command))
+            await world.until(lambda: desk_of(running).mode.value == mode)
+            await world.until(lambda: ("md.trade.binance.BTCUSDT" in running.shell._following) is subscribed)
+            await running.bus.flush()
+
+        await change("Simulation", True)
+        assert await heard(running) == 5
+        await change("Observation", False)
+        assert await heard(running) == 0
 
 
 async def test_a_paused_strategy_cancels_and_a_removed_one_is_closed(world: World, tmp_path: Path) -> None:

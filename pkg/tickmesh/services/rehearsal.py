@@ -47,7 +47,7 @@ from tickmesh.strategy.desk import Desk, DeskPolicy
 from tickmesh.strategy.drafts import Moment
 from tickmesh.strategy.first_steps import initialize
 from tickmesh.strategy.floor import Floor
-from tickmesh.strategy.guard import Guard, GuardPolicy, NoWatch
+from tickmesh.strategy.guard import Guard, GuardPolicy, NoWatch, hears_trades
 from tickmesh.strategy.interface import MarketData, Signal, Strategy
 from tickmesh.strategy.resource import Limits, Metadata, PluginRef, StrategyResource, StrategySpec
 from tickmesh.venues.binance_usdm.codec_market import DepthSnapshot
@@ -139,7 +139,7 @@ class Rehearsal:
         await self._http.keep_warm(1)
         book, trade = subjects.book(_VENUE, _SYMBOL), subjects.trade(_VENUE, _SYMBOL)
         self._bus.attach(book, lambda subject, reply, payload: self._path.on_book(subject, payload))
-        for subject in (book, trade):
+        for subject in (book, trade) if hears_trades(type(self.plugin)) else (book,):
             self._bus.attach(subject, lambda subject, reply, payload: self._hears.on_market(subject, payload))
         intents = subjects.intent(_ACCOUNT)
         self._bus.attach(intents, lambda subject, reply, payload: self._path.on_intent(subject, payload))

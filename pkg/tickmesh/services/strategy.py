@@ -107,7 +107,8 @@ class StrategyShell:
         self.board = BreakerBoard(service)
         self.board.add("bus-strategy", NATS, target="bus", probe=lambda: service.bus.connected)
         self.draining = False
-        self._following: dict[tuple[str, str], list[Subscription]] = {}
+        self._following: dict[str, Subscription] = {}
+        self._changing_what_we_follow = asyncio.Lock()
         self._mistakes: set[str] = set()
         self._refused: dict[str, tuple[StrategyResource, str]] = {}
         self._taking_over: dict[str, asyncio.Task[None]] = {}
@@ -236,16 +237,15 @@ class StrategyShell:
         log.info("running %s (%s), lease epoch %d", name, desk.mode.value, claim.epoch)
 
     async def _follow(self) -> None:
-        """Subscribe to the market data that somebody wants, drop what nobody wants any more."""
-        wanted = self.floor.symbols()
-        for key in set(self._following) - wanted:
-            for subscription in self._following.pop(key):
-                await subscription.unsubscribe()
-        for venue, symbol in wanted - set(self._following):
-            self._following[venue, symbol] = []
-            if not self._shm:
-                for subject in (subjects.book(venue, symbol), subjects.trade(venue, symbol)):
-                    self._following[venue, symbol].append(await self.bus.subscribe(subject, self.intake.on_market))
+        """Subscribe to the market data that somebody wants, drop what nobody wants any more; the ring has all of it."""
+        if self._shm:
+            return
+        async with self._changing_what_we_follow:
+            wanted = self.floor.market_data()
+            for subject in self._following.keys() - wanted:
+                await self._following.pop(subject).unsubscribe()
+            for subject in wanted - self._following.keys():
+                self._following[subject] = await self.bus.subscribe(subject, self.intake.on_market)
 
     # Work
 
@@ -332,6 +332,7 @@ class StrategyShell:
         self.outlet.send(self.floor.on_timer(self._now()))
         for desk in [d for d in self.floor.desks.values() if d.retired and not d.live.orders]:
             await self._close(desk)
+        await self._follow()  # a command may have changed a mode, and with it who hears trades
         update_gauges(self.metrics, self.floor)
 
     async def _close(self, desk: Desk) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from tickmesh.domain import subjects
 from tickmesh.domain.enums import Mode, Side
 from tickmesh.domain.messages import BookUpdate, Control, FillEvent, Message, OrderEvent, Trade
 from tickmesh.strategy.aggregation import Proposal, aggregate
@@ -45,6 +46,12 @@ class Floor:
     def symbols(self) -> set[tuple[str, str]]:
         """Every (venue, symbol) that somebody follows."""
         return set(self._following)
+
+    def market_data(self) -> set[str]:
+        """Subjects of the books that somebody follows and of the trades that somebody hears."""
+        wanted = {subjects.book(*key) for key in self._following}
+        heard = [key for key, desks in self._following.items() if any(desk.hears_trades for desk in desks)]
+        return wanted | {subjects.trade(*key) for key in heard}
 
     def hears_trades(self) -> bool:
         """Whether anybody does something with public trades."""

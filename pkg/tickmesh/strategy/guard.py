@@ -73,7 +73,7 @@ class Guard:
         self.longest_ns = 0
         self.last_error = ""
         self.disabled = False
-        self.hears_trades = _hears_trades(type(plugin))
+        self.hears_trades = hears_trades(type(plugin))
         self._clock = clock
         self._policy = policy
         self._watch = watch
@@ -160,8 +160,8 @@ class Guard:
             self._reports.append(Report(self.last_error, self.disabled))
 
 
-def _hears_trades(cls: type) -> bool:
-    """What the class says, unless a subclass of the one that says it hears in a way of its own."""
+def hears_trades(cls: type) -> bool:
+    """What a class of plugins says, unless a subclass of the one that says it hears in a way of its own."""
     for each in cls.__mro__:
         if "hears_trades" in vars(each):
             return vars(each)["hears_trades"] is not False
