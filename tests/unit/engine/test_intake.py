@@ -50,7 +50,7 @@ class Account:
         return any(isinstance(a, Submit) for a in actions), " ".join(reasons)
 
 
-@pytest.mark.parametrize("kind", set(OrderType) - {OrderType.LIMIT, OrderType.MARKET})
+@pytest.mark.parametrize("kind", sorted(set(OrderType) - {OrderType.LIMIT, OrderType.MARKET}))
 def test_a_conditional_order_is_refused_with_what_to_do_instead(kind: OrderType) -> None:
     account = Account()
     priced = {} if "MARKET" not in kind else {"price_ticks": 0}
