@@ -305,6 +305,55 @@ def test_a_good_order_passes_and_a_bound_that_cannot_be_counted_with_is_refused(
             kernel(**BOUNDS | {name: bound})
 
 
+AT_THE_BOUND: dict[str, tuple[int, dict[str, int], dict[str, int]]] = {
+    "min_ticks": (pure.FILTERS, {"min_ticks": 100_000}, {"min_ticks": 100_001}),
+    "max_ticks": (pure.FILTERS, {"max_ticks": 100_000}, {"max_ticks": 99_999}),
+    "min_lots": (pure.FILTERS, {"min_lots": 10}, {"min_lots": 11}),
+    "max_lots": (pure.FILTERS, {"max_lots": 10}, {"max_lots": 9}),
+    "min_notional": (pure.FILTERS, {"min_notional_tl": 1_000_000}, {"min_notional_tl": 1_000_001}),
+    "band": (pure.FILTERS, {"mark_high": 100_000}, {"mark_high": 99_999}),
+    "order lots": (pure.ORDER_SIZE, {"own_max_lots": 10}, {"own_max_lots": 9}),
+    "order value": (pure.ORDER_SIZE, {"max_order_tl": 1_000_000}, {"max_order_tl": 999_999}),
+    "open orders": (pure.ORDER_SIZE, {"open_orders": 4}, {"open_orders": 5}),
+    "position lots": (pure.POSITION, {"max_position_lots": 10}, {"max_position_lots": 9}),
+    "position lots held": (pure.POSITION, {"position": 1_990}, {"position": 1_991}),
+    "position lots open": (pure.POSITION, {"open_buy": 1_990, "open_buy_tl": 1}, {"open_buy": 1_991, "open_buy_tl": 1}),
+    "position value": (pure.POSITION, {"max_position_tl": 1_000_000}, {"max_position_tl": 999_999}),
+    "exposure": (pure.ACCOUNT, {"max_exposure_atto": 10**20}, {"max_exposure_atto": 10**20 - 1}),
+    "leverage": (pure.ACCOUNT, {"leverage": 20}, {"leverage": 21}),
+    "available": (pure.ACCOUNT, {"available": 10**19}, {"available": 10**19 - 1}),
+    "margin share": (pure.ACCOUNT, {"equity": 5 * 10**19 // 4}, {"equity": 5 * 10**19 // 4 - 1}),
+    "age": (pure.FRESHNESS, {"age_ns": 10}, {"age_ns": 11}),
+    "future": (pure.FRESHNESS, {"age_ns": -(10**9)}, {"age_ns": -(10**9) - 1}),
+    "book age": (pure.MARKET_DATA, {"book_mono_ns": 10**9 - 5, "max_book_age_ns": 5},
+                 {"book_mono_ns": 10**9 - 5, "max_book_age_ns": 4}),
+    "mark age": (pure.MARKET_DATA, {"mark_mono_ns": 10**9 - 5, "max_mark_age_ns": 5},
+                 {"mark_mono_ns": 10**9 - 5, "max_mark_age_ns": 4}),
+    "collar": (pure.COLLAR, {"bid": 99_999, "ask": 100_000, "price": 100_500},
+               {"bid": 99_999, "ask": 100_000, "price": 100_501}),
+    "mark collar": (pure.COLLAR, {"bid": 101_998, "ask": 101_999, "price": 102_000},
+                    {"bid": 101_998, "ask": 101_999, "price": 102_001}),
+    "own order": (pure.SELF_TRADE, {"resting": 100_001}, {"resting": 100_000}),
+    "a second": (pure.MESSAGE_RATE, {"second_mono_ns": 0}, {"second_mono_ns": 1}),
+    "a minute": (pure.MESSAGE_RATE, {"minute_mono_ns": -59 * 10**9}, {"minute_mono_ns": -59 * 10**9 + 1}),
+}  # fmt: skip
+"""What refuses; numbers at the bound, which pass; numbers one beyond it."""
+
+
+@pytest.mark.parametrize("what", AT_THE_BOUND)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_bound_lets_its_own_value_pass_and_nothing_beyond(kernel: Any, what: str) -> None:
+    def answer(changed: dict[str, int]) -> Any:
+        bounds = BOUNDS | {name: value for name, value in changed.items() if name in BOUNDS}
+        numbers = GOOD | {name: value for name, value in changed.items() if name in GOOD}
+        assert set(changed) <= set(BOUNDS) | set(GOOD)
+        return kernel(**bounds).check(*(numbers[name] for name in ARGUMENTS))
+
+    code, at, beyond = AT_THE_BOUND[what]
+    assert answer(at) >= 0
+    assert answer(beyond) == code
+
+
 def test_limits_too_fine_to_count_with_leave_every_order_to_the_checks() -> None:
     share = Decimal("0." + "3" * 60)
     desk = Desk(hotpath.PreTradeKernel, Limits(max_margin_use=share), hedge_mode=False)
