@@ -3,38 +3,34 @@
 use blake2::digest::consts::{U15, U24};
 use blake2::{Blake2b, Digest};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[pyfunction]
-pub fn order_id(strategy: &str, intent_id: &str) -> String {
+pub fn order_id<'py>(py: Python<'py>, strategy: &str, intent_id: &str) -> PyResult<Bound<'py, PyString>> {
     let mut hash = Blake2b::<U15>::new();
     hash.update(strategy.as_bytes());
     hash.update([0]);
     hash.update(intent_id.as_bytes());
-    let mut made = String::with_capacity(27);
-    made.push_str("tm-");
-    for five in hash.finalize().chunks_exact(5) {
+    let mut made = *b"tm-aaaaaaaaaaaaaaaaaaaaaaaa";
+    for (five, eight) in hash.finalize().chunks_exact(5).zip(made[3..].chunks_exact_mut(8)) {
         let bits = five.iter().fold(0u64, |bits, byte| bits << 8 | u64::from(*byte));
-        for shift in (0..40).step_by(5).rev() {
-            made.push(char::from(LETTERS[(bits >> shift & 31) as usize]));
+        for (at, letter) in eight.iter_mut().enumerate() {
+            *letter = LETTERS[(bits >> (35 - 5 * at) & 31) as usize];
         }
     }
-    made
+    PyString::from_bytes(py, &made)
 }
 
 #[pyfunction]
-pub fn trace_parent(correlation_id: &str) -> String {
-    let mut made = String::with_capacity(55);
-    made.push_str("00-");
+pub fn trace_parent<'py>(py: Python<'py>, correlation_id: &str) -> PyResult<Bound<'py, PyString>> {
+    let mut made = *b"00-00000000000000000000000000000000-0000000000000000-01";
     for (at, byte) in Blake2b::<U24>::digest(correlation_id.as_bytes()).iter().enumerate() {
-        if at == 16 {
-            made.push('-');
-        }
-        made.push(char::from(HEX[usize::from(byte >> 4)]));
-        made.push(char::from(HEX[usize::from(byte & 15)]));
+        let to = 3 + 2 * at + usize::from(at >= 16);
+        made[to] = HEX[usize::from(byte >> 4)];
+        made[to + 1] = HEX[usize::from(byte & 15)];
     }
-    made.push_str("-01");
-    made
+    PyString::from_bytes(py, &made)
 }

@@ -58,7 +58,7 @@ class Ordered:
     def _call(self, subject: str, reply: str, payload: bytes) -> Awaitable[None] | None:
         try:
             result = self._handler(subject, reply, payload)
-        except Exception:
+        except Exception:  # as in hand
             self._failed(subject)
             return None
         return result if result is not None and inspect.isawaitable(result) else None

@@ -10,7 +10,10 @@ import hashlib
 
 from tickmesh.domain.client_order_id import plain_order_id
 
-order_id = plain_order_id
+
+def order_id(strategy: str, intent_id: str) -> str:
+    """See ``domain.client_order_id``: the same intent always has the same id."""
+    return plain_order_id(strategy, intent_id)
 
 
 def trace_parent(correlation_id: str) -> str:

@@ -82,12 +82,11 @@ class Connection(asyncio.Protocol):
         self._waiting: asyncio.Future[HttpAnswer] | None = None
         self._timer: asyncio.TimerHandle | None = None
         """At most one, and one that outlives its request: arming a timer for each costs more than looking again."""
-        self._due_s = 0.0
         self._headers: dict[str, str] = {}
         self._body: list[bytes] = []
         self._body_bytes = 0
         self._sent_mono_ns = 0
-        self._timeout_s = 0.0
+        self._due_s = self._timeout_s = 0.0
         self.uses = 0
         self.idle_since_s = 0.0
 
@@ -162,13 +161,11 @@ class Connection(asyncio.Protocol):
         self._sent_mono_ns = self._pool.clock.mono_ns()
         self._start_message()  # after the bytes are gone: the answer cannot come before this returns
         self._waiting = loop.create_future()
-        due_s = self._due_s = loop.time() + timeout_s
-        self._timeout_s = timeout_s
-        if self._timer is not None and self._timer.when() > due_s:
-            self._timer.cancel()
-            self._timer = None
+        self._timeout_s, self._due_s = timeout_s, loop.time() + timeout_s
+        if self._timer is not None and self._timer.when() > self._due_s:
+            self._disarm()
         if self._timer is None:
-            self._timer = loop.call_at(due_s, self._on_timer)
+            self._timer = loop.call_at(self._due_s, self._on_timer)
         self.uses += 1
         return Exchange(self._sent_mono_ns, self._waiting, self.uses > 1)
 
@@ -197,8 +194,8 @@ class Connection(asyncio.Protocol):
             return
         if self._pool.loop.time() + _TIMER_SLACK_S < self._due_s:
             self._timer = self._pool.loop.call_at(self._due_s, self._on_timer)
-            return
-        self._fail(AnswerLostError(f"the venue did not answer within {self._timeout_s:g} s", timed_out=True))
+        else:
+            self._fail(AnswerLostError(f"the venue did not answer within {self._timeout_s:g} s", timed_out=True))
 
     def _fail(self, error: AnswerLostError) -> None:
         waiting, self._waiting = self._waiting, None
