@@ -58,5 +58,5 @@ def test_both_quantiles_of_a_goal_count_and_the_summary_names_what_is_missed_onc
 
 def test_the_page_shows_every_goal_that_was_asked_for() -> None:
     block = PAGE.read_text().partition("<!-- bench:goals -->")[2].partition("<!-- /bench:goals -->")[0]
-    missing = [g.name for g in GOALS if f"(`{g.name}`" not in block]
+    missing = [g.name for g in GOALS if not g.proposed and f"(`{g.name}`" not in block]
     assert not missing, f"run `tickmesh bench --write docs/benchmarks.md`: the page lacks {missing}"
