@@ -7,6 +7,7 @@ again. It compares nothing and judges no order: that is the reconciler's, and ``
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 
 from tickmesh.domain.client_order_id import is_ours
@@ -21,11 +22,14 @@ from tickmesh.venues.binance_usdm.codec_trading import Outcome, VenueCallError, 
 from tickmesh.venues.binance_usdm.rest import BinanceUsdmRest
 from tickmesh.venues.binance_usdm.translate_trading import fact_of_order, trade_of_list
 
+log = logging.getLogger(__name__)
+
 MARGIN_MS = 60_000
 """How much earlier than seems enough a list is asked for: clocks differ, and what was sent may arrive late."""
 _PAGE = 1000
 _VENUE_LISTS_MS = 6 * 86_400_000
 """The venue lists a week from the time that is asked for; with a day to spare."""
+_WORTH_TELLING_S = 1.0
 _LEFT_OUT_TRIES = 60
 """How often a trade that makes no sense is asked for again, before what it moved is corrected instead."""
 
@@ -162,7 +166,11 @@ class VenueLists:
 
     async def afford(self, weight: int) -> None:
         """Wait until the budget has ``weight`` to spare for questions."""
+        told = False
         while wait_s := self._budget.wait_for_query_s(weight, self._clock.mono_ns()):
+            if wait_s > _WORTH_TELLING_S and not told:
+                told = True
+                log.info("the request weight of this address is used up; the next question waits %.0f s for it", wait_s)
             await asyncio.sleep(min(wait_s, 5.0))
 
     def note(self, error: VenueCallError) -> None:
