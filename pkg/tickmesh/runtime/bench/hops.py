@@ -32,7 +32,8 @@ _WARM, _COUNT = 500, 10_000
 def peer(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A second process; it prints one line when it is ready."""
     command = [sys.executable, "-m", "tickmesh.runtime.bench.peer", *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    # Not in the terminal's foreground group: Ctrl-C is ours, and we end it; it could get it while it still starts.
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
