@@ -29,35 +29,35 @@ async def listen(rig: OrderRig) -> list[Alert]:
 
 
 async def test_market_data_unavailable_refuses_new_orders_lets_cancels_pass_and_comes_back(rig: OrderRig) -> None:
-    resting = rig.send(rig.intent(behind_ticks=300))
+    resting = rig.send(rig.intent(behind_ticks=3000))
     await rig.until(resting, S.SUBMITTED)
     await rig.kill("feed", signal.SIGSTOP)
     await asyncio.sleep(2.5)
-    refused = await rig.until(rig.send(rig.intent(behind_ticks=300)), S.REJECTED, S.SUBMITTED)
+    refused = await rig.until(rig.send(rig.intent(behind_ticks=3000)), S.REJECTED, S.SUBMITTED)
     assert refused.state is S.REJECTED and "stale" in refused.reason
     rig.cancel(resting)
     await rig.until(resting, S.CANCELED)
     await rig.kill("feed", signal.SIGCONT)
     async with asyncio.timeout(20):
-        while (await rig.until(rig.send(rig.intent(behind_ticks=300)), S.REJECTED, S.SUBMITTED)).state is S.REJECTED:
+        while (await rig.until(rig.send(rig.intent(behind_ticks=3000)), S.REJECTED, S.SUBMITTED)).state is S.REJECTED:
             await asyncio.sleep(0.3)
     await rig.settle()
 
 
 async def test_order_execution_failing_cancels_observes_alerts_and_comes_back(rig: OrderRig) -> None:
     heard = await listen(rig)
-    resting = rig.send(rig.intent(behind_ticks=300))
+    resting = rig.send(rig.intent(behind_ticks=3000))
     await rig.until(resting, S.SUBMITTED)
     refuse = {"kind": "error", "method": "POST", "path": "/fapi/v1/order", "status": 503, "msg": "Service Unavailable."}
     await rig.post("simvenue", "/faults", refuse)
     for _ in range(5):
-        await rig.until(rig.send(rig.intent(behind_ticks=300)), S.REJECTED)
+        await rig.until(rig.send(rig.intent(behind_ticks=3000)), S.REJECTED)
     await rig.until(resting, S.CANCELED)
-    observing = await rig.until(rig.send(rig.intent(behind_ticks=300)), S.REJECTED, S.SUBMITTED)
+    observing = await rig.until(rig.send(rig.intent(behind_ticks=3000)), S.REJECTED, S.SUBMITTED)
     assert "circuit breaker" in observing.reason
     assert any(a.kind == "circuit_breaker" and a.severity is Severity.CRITICAL for a in heard)
     await rig.heal()
     async with asyncio.timeout(30):
-        while (await rig.until(rig.send(rig.intent(behind_ticks=300)), S.REJECTED, S.SUBMITTED)).state is S.REJECTED:
+        while (await rig.until(rig.send(rig.intent(behind_ticks=3000)), S.REJECTED, S.SUBMITTED)).state is S.REJECTED:
             await asyncio.sleep(0.5)
     await rig.settle()

@@ -92,7 +92,7 @@ async def test_the_same_intent_is_one_order_however_often_it_comes_and_an_old_on
 
 
 async def test_a_halt_cancels_and_refuses_survives_a_kill_and_ends_only_by_resuming(rig: OrderRig) -> None:
-    resting = rig.send(rig.intent(behind_ticks=300))
+    resting = rig.send(rig.intent(behind_ticks=3000))
     await rig.until(resting, S.SUBMITTED)
     rig.control("halt", f"account.{ACCOUNT}")
     await rig.until(resting, S.CANCELED)
@@ -357,7 +357,7 @@ async def test_what_somebody_else_does_on_the_account_is_adopted_and_left_alone_
 
 async def test_a_start_from_a_checkpoint_reads_the_end_of_the_journal_only_and_doubles_nothing(tmp_path: Path) -> None:
     async with order_rig(tmp_path, execution__journal_horizon_s=2) as rig:
-        resting = rig.send(rig.intent(behind_ticks=300))
+        resting = rig.send(rig.intent(behind_ticks=3000))
         await rig.until(resting, S.SUBMITTED)
         for _ in range(4):
             await rig.until(rig.send(rig.intent(urgency=Urgency.IMMEDIATE)), S.FILLED, S.EXPIRED)
@@ -369,7 +369,7 @@ async def test_a_start_from_a_checkpoint_reads_the_end_of_the_journal_only_and_d
                 await rig.until(rig.send(rig.intent(urgency=Urgency.IMMEDIATE)), S.FILLED, S.EXPIRED)
                 await asyncio.sleep(0.5)
         await rig.kill("execution")
-        await rig.ready("execution")
+        await rig.ready("execution", timeout_s=90)  # the former life may have left no request weight of its minute
         await rig.until(rig.send(rig.intent(urgency=Urgency.IMMEDIATE)), S.FILLED, S.EXPIRED)
         await asyncio.sleep(2.5)  # two comparisons: trades from before the checkpoint are known
         ours, record = await rig.settle()

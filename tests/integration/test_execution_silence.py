@@ -37,9 +37,9 @@ async def until_breaker_open(rig: OrderRig) -> None:
 
 async def silent_with_an_order_on_its_way(rig: OrderRig) -> str:
     """Stop the venue, send an order into the silence, wait until it is UNKNOWN and the breaker open."""
-    await rig.until(rig.send(rig.intent(behind_ticks=300)), S.SUBMITTED)
+    await rig.until(rig.send(rig.intent(behind_ticks=3000)), S.SUBMITTED)
     await rig.kill("simvenue", signal.SIGSTOP)
-    client_id = rig.send(rig.intent(behind_ticks=400))
+    client_id = rig.send(rig.intent(behind_ticks=4000))
     await rig.until(client_id, S.UNKNOWN)
     await until_breaker_open(rig)
     return client_id

@@ -39,14 +39,14 @@ async def weight_at_the_venue(rig: OrderRig) -> int:
 
 
 async def outcome(rig: OrderRig, **changes: Any) -> tuple[OrderState, str]:
-    event = await rig.until(rig.send(rig.intent(behind_ticks=300, **changes)), S.SUBMITTED, S.REJECTED)
+    event = await rig.until(rig.send(rig.intent(behind_ticks=3000, **changes)), S.SUBMITTED, S.REJECTED)
     return event.state, event.reason
 
 
 async def test_a_ban_that_one_process_ran_into_stops_every_request_of_the_address(tmp_path: Path) -> None:
     """hummingbot#1291: a storm of requests after a 429 ends in a ban; here nobody asks on."""
     async with pair(tmp_path) as rig:
-        resting = rig.send(rig.intent(behind_ticks=300))
+        resting = rig.send(rig.intent(behind_ticks=3000))
         await rig.until(resting, S.SUBMITTED)
         # Only the account service asks for balances of this path and version so often; one of the two runs into it.
         await rig.post(
@@ -78,7 +78,7 @@ async def test_a_ban_that_one_process_ran_into_stops_every_request_of_the_addres
 
 async def test_minus_1015_stops_orders_for_its_time_and_neither_cancels_nor_reads(tmp_path: Path) -> None:
     async with pair(tmp_path) as rig:
-        resting = rig.send(rig.intent(behind_ticks=300))
+        resting = rig.send(rig.intent(behind_ticks=3000))
         await rig.until(resting, S.SUBMITTED)
         limit = {"kind": "error", "method": "POST", "path": "/fapi/v1/order", "count": 1, "status": 429}
         await rig.post("simvenue", "/faults", {**limit, "code": -1015, "msg": "too many orders", "retry_after_s": 3})
@@ -99,7 +99,7 @@ async def test_minus_1015_stops_orders_for_its_time_and_neither_cancels_nor_read
 async def test_two_processes_stay_below_the_venues_real_limit_and_cancels_keep_their_slice(tmp_path: Path) -> None:
     limits = {"simvenue__weight_limit_1m": 600, "execution__weight_per_min": 600, "simvenue__ban_after": 1}
     async with pair(tmp_path, account__weight_share=0.75, **limits) as rig:
-        resting = [rig.send(rig.intent(behind_ticks=300 + i)) for i in range(5)]
+        resting = [rig.send(rig.intent(behind_ticks=3000 + i)) for i in range(5)]
         for client_id in resting:
             await rig.until(client_id, S.SUBMITTED)
         told = 0

@@ -51,7 +51,7 @@ async def put(rig: OrderRig, key: str, value: object) -> None:
 
 
 async def outcome(rig: OrderRig, **changes: Any) -> tuple[OrderState, str]:
-    event = await rig.until(rig.send(rig.intent(behind_ticks=300, **changes)), S.SUBMITTED, S.REJECTED)
+    event = await rig.until(rig.send(rig.intent(behind_ticks=3000, **changes)), S.SUBMITTED, S.REJECTED)
     return event.state, event.reason
 
 
@@ -59,9 +59,9 @@ async def outcome(rig: OrderRig, **changes: Any) -> tuple[OrderState, str]:
 async def test_a_force_stops_new_orders_within_a_second_cancels_pass_and_a_release_reopens(
     rig: OrderRig, target: str
 ) -> None:
-    kept = rig.send(rig.intent(behind_ticks=300))
+    kept = rig.send(rig.intent(behind_ticks=3000))
     await rig.until(kept, S.SUBMITTED)
-    exit_id = rig.send(rig.intent(behind_ticks=300, side=Side.BUY, qty_lots=4))
+    exit_id = rig.send(rig.intent(behind_ticks=3000, side=Side.BUY, qty_lots=4))
     await rig.until(exit_id, S.SUBMITTED)
     await put(rig, f"force.{target}", ForceRecord(state="Open", actor="ann", reason="drill", at_ns=time.time_ns()))
     await rig.until(kept, S.CANCELED, timeout_s=3)
@@ -101,7 +101,7 @@ async def test_it_opens_by_itself_as_the_operator_configured_it_and_closes_by_re
     await put(rig, "config.venue-rest", writes.config)
     await asyncio.sleep(0.7)
     name = "venue-rest-execution-main"
-    resting = rig.send(rig.intent(behind_ticks=300))
+    resting = rig.send(rig.intent(behind_ticks=3000))
     await rig.until(resting, S.SUBMITTED)
     await rig.post("simvenue", "/faults", {"kind": "error", "status": 502, "method": "GET", "code": 0, "msg": "gone"})
     opened = await eventually(rig, name, "Open")

@@ -11,7 +11,7 @@ import msgspec
 from tickmesh.domain.messages import OrderIntent
 
 
-class ApprovedOrder(msgspec.Struct, frozen=True):
+class ApprovedOrder(msgspec.Struct, frozen=True, gc=False):
     """An intent that passed every check. ``client_order_id`` is the target's for CANCEL and empty for CANCEL_ALL."""
 
     intent: OrderIntent

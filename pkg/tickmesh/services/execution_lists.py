@@ -29,7 +29,7 @@ MARGIN_MS = 60_000
 _PAGE = 1000
 _VENUE_LISTS_MS = 6 * 86_400_000
 """The venue lists a week from the time that is asked for; with a day to spare."""
-_WORTH_TELLING_S = 1.0
+_WORTH_TELLING_S = 0.5
 _LEFT_OUT_TRIES = 60
 """How often a trade that makes no sense is asked for again, before what it moved is corrected instead."""
 
