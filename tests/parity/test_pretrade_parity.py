@@ -209,7 +209,7 @@ ORDER = ("strategy", "side", "leg", "price_ticks", "lots", "left_lots", "worth_t
 
 def reserved(view: RiskView) -> dict[str, tuple[Any, ...]]:
     """Every open order as it is counted."""
-    assert len(view.symbols["BTCUSDT"].orders) == len(view.reservations) == view.symbols["BTCUSDT"].open_orders
+    assert len(view.symbols["BTCUSDT"].orders) == len(view.reservations)
     return {name: tuple(getattr(view.reserved(name), field) for field in ORDER) for name in view.reservations}
 
 

@@ -20,7 +20,7 @@ STEPS = 150
 MOST = 2**53
 SYMBOL = (
     "unit_atto", "bid_ticks", "ask_ticks", "book_mono_ns", "stale", "mark_ticks", "mark_mono_ns", "ref_ticks",
-    "mark_low_ticks", "mark_high_ticks", "leverage", "open_orders", "exposure_atto", "margin_atto",
+    "mark_low_ticks", "mark_high_ticks", "leverage", "exposure_atto", "margin_atto",
 )  # fmt: skip
 LEG = ("position_lots", "open_buy_lots", "open_sell_lots", "open_buy_tick_lots", "open_sell_tick_lots")
 ORDER = ("strategy", "side", "leg", "price_ticks", "lots", "left_lots", "worth_ticks", "resting_ticks")
@@ -77,7 +77,6 @@ class Half:
                 self.account.refresh(self.symbols[number])
             case ("open", number, leg, side, lots, worth):
                 getattr(self.symbols[number], leg).open(side, lots, worth)
-                self.symbols[number].open_orders += 1 if lots > 0 else -1
                 self.account.refresh(self.symbols[number])
             case ("order", number, order):
                 return self.kernels[number].reserve(self.symbols[number], self.account, self.throttle, *order)
@@ -110,9 +109,7 @@ class Half:
         symbol = self.account.reservations.pop(client_order_id, None)
         if symbol is not None:
             order = symbol.orders.take(client_order_id)
-            leg = (symbol.both, symbol.long, symbol.short)[order.leg]
-            leg.open(order.side, -order.left_lots, order.worth_ticks)
-            symbol.open_orders -= 1
+            symbol.leg_of(order.leg).open(order.side, -order.left_lots, order.worth_ticks)
             self.account.refresh(symbol)
 
     def restart(self) -> None:

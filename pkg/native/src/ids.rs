@@ -6,7 +6,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Both digits of a byte.
+pub fn hex(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 15].map(|digit| b"0123456789abcdef"[usize::from(digit)])
+}
 
 #[pyfunction]
 pub fn order_id<'py>(py: Python<'py>, strategy: &str, intent_id: &str) -> PyResult<Bound<'py, PyString>> {
@@ -29,8 +33,7 @@ pub fn trace_parent<'py>(py: Python<'py>, correlation_id: &str) -> PyResult<Boun
     let mut made = *b"00-00000000000000000000000000000000-0000000000000000-01";
     for (at, byte) in Blake2b::<U24>::digest(correlation_id.as_bytes()).iter().enumerate() {
         let to = 3 + 2 * at + usize::from(at >= 16);
-        made[to] = HEX[usize::from(byte >> 4)];
-        made[to + 1] = HEX[usize::from(byte & 15)];
+        made[to..to + 2].copy_from_slice(&hex(*byte));
     }
     PyString::from_bytes(py, &made)
 }

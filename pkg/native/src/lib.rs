@@ -30,7 +30,7 @@ mod twin;
 use pyo3::prelude::*;
 
 /// Raised with every change that the Python side must know of; see `tickmesh.hotpath.INTERFACE`.
-const INTERFACE: u32 = 13;
+const INTERFACE: u32 = 14;
 
 #[pymodule]
 fn tickmesh_native(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -4,6 +4,11 @@ use pyo3::prelude::*;
 use pyo3::types::{PySet, PyString};
 use std::collections::VecDeque;
 
+/// Positions that orders are open against.
+pub const BOTH: i64 = 0;
+pub const LONG: i64 = 1;
+pub const SHORT: i64 = 2;
+
 /// One order; its strategy's name is the intent's own string, so that holding an order asks for no memory.
 #[pyclass(module = "tickmesh_native", frozen, get_all)]
 pub struct OpenOrder {
@@ -83,7 +88,7 @@ impl OpenOrders {
         OpenOrders::default()
     }
 
-    fn __len__(&self) -> usize {
+    pub fn __len__(&self) -> usize {
         self.held.len()
     }
 

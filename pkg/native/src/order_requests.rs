@@ -1,5 +1,6 @@
 //! A plain limit order as the bytes of its signed request. Twin and description: `hotpath/pure/order_requests.py`.
 
+use crate::ids::hex;
 use hmac::{Hmac, Mac};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
@@ -8,7 +9,6 @@ use sha2::Sha256;
 
 const MOST_COEFFICIENT: u64 = 1_000_000_000_000;
 const MOST_DECIMALS: usize = 18;
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// A step of `coefficient * 10^-decimals`.
 struct Step {
@@ -119,8 +119,7 @@ impl OrderRequests {
         keyed.update(&out[self.before.len()..]);
         out.extend_from_slice(b"&signature=");
         for byte in keyed.finalize().into_bytes() {
-            out.push(HEX[usize::from(byte >> 4)]);
-            out.push(HEX[usize::from(byte & 15)]);
+            out.extend_from_slice(&hex(byte));
         }
         out.extend_from_slice(&self.after);
         Ok(PyBytes::new(py, out))

@@ -2,7 +2,7 @@
 //!
 //! It says yes or which check failed; everything that does not fit 64 or 128 bits is no yes.
 
-use crate::open_orders::OpenOrder;
+use crate::open_orders::{BOTH, LONG, OpenOrder, SHORT};
 use crate::risk_state::{AccountRisk, RateWindow, SymbolRisk};
 use crate::twin;
 use pyo3::exceptions::PyOverflowError;
@@ -12,9 +12,6 @@ use pyo3::types::PyString;
 const LIMIT: i64 = 0;
 const MARKET: i64 = 1;
 const PRICED_TRIGGER: i64 = 2;
-const BOTH: i64 = 0;
-const LONG: i64 = 1;
-const SHORT: i64 = 2;
 
 const UNSURE: i64 = -1;
 const FRESHNESS: i64 = -2;
@@ -357,12 +354,7 @@ impl PreTradeKernel {
         }
         let mut second = account.messages_second.bind(py).clone().borrow_mut();
         let mut minute = account.messages_minute.bind(py).clone().borrow_mut();
-        let held = match leg {
-            BOTH => &symbol.both,
-            LONG => &symbol.long,
-            _ => &symbol.short,
-        };
-        let mut held = held.bind(py).clone().borrow_mut();
+        let mut held = symbol.leg_of(py, leg).into_bound(py).borrow_mut();
         let (Ok(open_buy_tl), Ok(open_sell_tl)) =
             (i64::try_from(held.open_buy_tick_lots), i64::try_from(held.open_sell_tick_lots))
         else {
@@ -392,7 +384,7 @@ impl PreTradeKernel {
             symbol.mark_high_ticks.unwrap_or(i64::MAX),
             symbol.ref_ticks,
             symbol.leverage,
-            symbol.open_orders,
+            orders.__len__() as i64,
             !symbol.unknown.bind(py).is_empty(),
             held.position_lots,
             held.open_buy_lots,
@@ -413,7 +405,6 @@ impl PreTradeKernel {
         }
         held.open(side, lots, worth);
         drop(held);
-        symbol.open_orders += 1;
         let resting_ticks = if stop != 0 { 0 } else { price };
         let order = OpenOrder {
             strategy: strategy.clone().unbind(),

@@ -2,7 +2,7 @@
 //!
 //! Sums that could leave 128 bits stay at their bound, which no limit lets pass.
 
-use crate::open_orders::{OpenOrders, RecentIds};
+use crate::open_orders::{BOTH, LONG, OpenOrders, RecentIds};
 use crate::twin;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PySet, PyTuple};
@@ -109,7 +109,6 @@ pub struct SymbolRisk {
     pub long: Py<Leg>,
     pub short: Py<Leg>,
     pub orders: Py<OpenOrders>,
-    pub open_orders: i64,
     pub exposure_atto: i128,
     pub margin_atto: i128,
     pub state: Py<PyAny>,
@@ -137,12 +136,20 @@ impl SymbolRisk {
             long: Py::new(py, Leg::default())?,
             short: Py::new(py, Leg::default())?,
             orders: Py::new(py, OpenOrders::default())?,
-            open_orders: 0,
             exposure_atto: 0,
             margin_atto: 0,
             state: twin::orders(py)?.active.clone_ref(py),
             unknown: PySet::empty(py)?.unbind(),
         })
+    }
+
+    pub fn leg_of(&self, py: Python<'_>, number: i64) -> Py<Leg> {
+        match number {
+            BOTH => &self.both,
+            LONG => &self.long,
+            _ => &self.short,
+        }
+        .clone_ref(py)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the native half takes from the Python side: the twin's classes, looked up by name.
 
 use crate::book::Level;
+use crate::open_orders::{BOTH, LONG, SHORT};
 use crate::sync::Outcome;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -60,7 +61,7 @@ pub fn orders(py: Python<'_>) -> PyResult<&Orders> {
                 kind("STOP_MARKET", 3)?,
                 kind("TAKE_PROFIT_MARKET", 3)?,
             ],
-            legs: [leg("BOTH", 0)?, leg("LONG", 1)?, leg("SHORT", 2)?],
+            legs: [leg("BOTH", BOTH)?, leg("LONG", LONG)?, leg("SHORT", SHORT)?],
         })
     })
 }

@@ -31,7 +31,6 @@ MAX_BUFFERED_BYTES = 8 * 1024 * 1024
 
 _SOCKET_BACKLOG_BYTES = 1024 * 1024
 _MAX_WAITING_MESSAGES = 65_536
-_CONNECTED, _CLOSED = Client.CONNECTED, Client.CLOSED
 
 Direct = Callable[[bytes, bytes, bytes, bytes], None]
 """Called with (subject, reply, header block, payload) from inside the socket's read; must not raise."""
@@ -87,18 +86,16 @@ class DirectClient(Client):
         Raises:
             DependencyError: closed, or ``MAX_BUFFERED_BYTES`` wait already; this command was not taken.
         """
-        size = self._pending_data_size + len(command)
-        if self._status == _CLOSED or size + self.promised_bytes > MAX_BUFFERED_BYTES:
-            self.may_send(subject, len(command))
+        self.may_send(subject, len(command))
         # nats-py's own list, so that order and the buffer across a reconnect stay one thing.
         self._pending.append(command)
-        self._pending_data_size = size
+        self._pending_data_size += len(command)
         if not self.held:
             self.push()
 
     def push(self) -> None:
         """Give everything that waits here to the socket, as far as it is there to take it."""
-        if not self._pending or (self._status != _CONNECTED and not self.is_connected):
+        if not self._pending or not self.is_connected:
             return
         socket = self._socket()
         if socket is None:
@@ -117,7 +114,7 @@ class DirectClient(Client):
 
     def may_send(self, subject: str, size: int) -> None:
         """Raise what ``send`` of so many bytes would raise now."""
-        if self._status == _CLOSED:
+        if self.is_closed:
             raise DependencyError("nats", f"cannot publish on {subject}: the connection is closed")
         if self._pending_data_size + self.promised_bytes + size > MAX_BUFFERED_BYTES:
             raise DependencyError(

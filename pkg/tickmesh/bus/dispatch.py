@@ -46,26 +46,19 @@ class Ordered:
                 return
             waiting.append((subject, reply, payload))
             return
-        try:
-            result = self._handler(subject, reply, payload)
-        except Exception:  # one message that its handler cannot take must not make the subscription deaf
-            self._failed(subject)
-            return
-        if result is not None and inspect.isawaitable(result):
+        result = self._call(subject, reply, payload)
+        if result is not None:
             self._waiting = deque()  # bounded by MAX_WAITING in hand()
             self._spawn(self._work(result), f"handle:{self._name}")
 
     def _call(self, subject: str, reply: str, payload: bytes) -> Awaitable[None] | None:
         try:
             result = self._handler(subject, reply, payload)
-        except Exception:  # as in hand
-            self._failed(subject)
+        except Exception:  # one message that its handler cannot take must not make the subscription deaf
+            self._on_error()
+            log.exception("handler of %s failed on %s; the message is skipped", self._name, subject)
             return None
         return result if result is not None and inspect.isawaitable(result) else None
-
-    def _failed(self, subject: str) -> None:
-        self._on_error()
-        log.exception("handler of %s failed on %s; the message is skipped", self._name, subject)
 
     async def _work(self, first: Awaitable[None]) -> None:
         assert self._waiting is not None
@@ -79,6 +72,6 @@ class Ordered:
     async def _finish(self, result: Awaitable[None]) -> None:
         try:
             await result
-        except Exception:  # as in hand
+        except Exception:  # as in _call
             self._on_error()
             log.exception("handler of %s failed; the message is skipped", self._name)

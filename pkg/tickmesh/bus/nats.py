@@ -41,7 +41,6 @@ _LAYOUT_RETRY_S = 1.0
 _TELL_EVERY_S = 1.0
 _REPLAY_PATIENCE_S = 10.0
 _REPLAY_RETRY_S = 0.2
-_CONNECTED = DirectClient.CONNECTED
 
 
 class _Task:
@@ -177,8 +176,7 @@ class NatsBus:
 
     @property
     def connected(self) -> bool:
-        client = self._client
-        return client._status == _CONNECTED or bool(client.is_connected)
+        return bool(self._client.is_connected)
 
     @property
     def backlog_bytes(self) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from tickmesh.domain import client_order_id
 
-INTERFACE = 13
+INTERFACE = 14
 """Version of the interface between the two halves; a native half of another one is not used."""
 
 

@@ -228,7 +228,7 @@ def order_size(c: Candidate) -> Refusal | None:
         return Refusal("max_order_qty", f"{c.intent.qty_lots} lots exceed the order limit of {c.bounds.own_max_lots}")
     if c.worth_ticks * c.intent.qty_lots > c.bounds.max_order_tl:
         return Refusal("max_order_notional", "the order is worth more than the limit of one order")
-    if c.symbol.open_orders >= c.bounds.max_open_orders:
+    if len(c.symbol.orders) >= c.bounds.max_open_orders:
         return Refusal("max_open_orders", f"{c.bounds.max_open_orders} orders of {c.intent.symbol} are open")
     return None
 

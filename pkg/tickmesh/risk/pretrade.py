@@ -18,7 +18,7 @@ from tickmesh.domain.enums import IntentAction, OrderType
 from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import OrderIntent
 from tickmesh.hotpath import PreTradeKernel, RateWindow
-from tickmesh.hotpath.pure.pretrade import RESERVED_LAST, UNSURE
+from tickmesh.hotpath.pure.pretrade import RESERVED, RESERVED_LAST, UNSURE
 from tickmesh.risk.checks import CHECKS, Check, make_candidate
 from tickmesh.risk.compiled import CompiledLimits, compile_limits
 from tickmesh.risk.lane import Lane, make_lane
@@ -82,6 +82,7 @@ class PreTrade:
         strategy = intent.strategy
         order_id = client_order_id(strategy, intent.intent_id)
         throttle = view.strategy_orders.get(strategy) or self._new_throttle()
+        answer = UNSURE
         if lane.reserve is not None and intent.account == view.account and intent.venue == lane.venue:
             try:
                 answer = lane.reserve(
@@ -89,22 +90,25 @@ class PreTrade:
                     intent.price_ticks, intent.stop_price_ticks, intent.qty_lots, intent.time_in_force,
                     intent.reduce_only, intent.position_side, now_ns - intent.publish_ns, intent.ttl_ns, now_mono_ns,
                 )  # fmt: skip
-            except OverflowError:  # a number that the kernel cannot count with
-                answer = UNSURE
-            if answer >= 0:
-                self.quick += 1
-                view.strategy_orders[strategy] = throttle
-                if answer == RESERVED_LAST:
-                    view.throttled.add(strategy)
-                return ApprovedOrder(intent, order_id, now_mono_ns)
-        refusal = self._check(intent, order_id, lane, view, now_ns, now_mono_ns, throttle)
-        return refusal if refusal is not None else ApprovedOrder(intent, order_id, now_mono_ns)
+            except OverflowError:
+                pass  # a number that the kernel cannot count with: the checks do
+        if answer >= 0:
+            self.quick += 1
+        else:
+            checked = self._check(intent, order_id, lane, view, now_ns, now_mono_ns, throttle)
+            if isinstance(checked, Refusal):
+                return checked
+            answer = checked
+        view.strategy_orders[strategy] = throttle
+        if answer == RESERVED_LAST:  # a person must reopen it
+            view.throttled.add(strategy)
+        return ApprovedOrder(intent, order_id, now_mono_ns)
 
     def _check(
         self, intent: OrderIntent, order_id: str, lane: Lane, view: RiskView, now_ns: int, now_mono_ns: int,
         throttle: RateWindow,
-    ) -> Refusal | None:  # fmt: skip
-        """Ask every check, and reserve when none refuses."""
+    ) -> Refusal | int:  # fmt: skip
+        """Ask every check, and reserve when none refuses; the answer is then that of the kernel."""
         candidate = make_candidate(intent, order_id, lane.symbol, lane.bounds, view, self._limits, now_ns, now_mono_ns)
         for check in self._checks:
             refusal = check(candidate)
@@ -114,10 +118,7 @@ class PreTrade:
         for window in (view.messages_second, view.messages_minute, throttle):
             window.note(now_mono_ns)
         view.seen.add(intent.intent_id)
-        view.strategy_orders[intent.strategy] = throttle
-        if throttle.full(now_mono_ns):  # the last that it allows; a person must reopen it
-            view.throttled.add(intent.strategy)
-        return None
+        return RESERVED_LAST if throttle.full(now_mono_ns) else RESERVED
 
     def fit(self, view: RiskView) -> None:
         """Begin with a view, limits or filters that are new: windows and lanes get their bounds."""

@@ -15,7 +15,7 @@ from tickmesh.domain.enums import PositionSide, Side
 from tickmesh.domain.errors import NotFiniteError, UnknownSymbolError
 from tickmesh.domain.instrument import Instrument
 from tickmesh.hotpath import AccountRisk, Leg, OpenOrder, RateWindow, SymbolRisk
-from tickmesh.hotpath.pure.open_orders import BOTH, LONG, SHORT
+from tickmesh.hotpath.pure.open_orders import LEGS
 from tickmesh.hotpath.pure.risk_state import MOST_ATTO
 
 ATTO = 10**18
@@ -41,9 +41,6 @@ def to_atto(value: Decimal, what: str) -> int:
     return max(-MOST_ATTO, min(int(value * ATTO), MOST_ATTO))
 
 
-_LEGS = {PositionSide.BOTH: BOTH, PositionSide.LONG: LONG, PositionSide.SHORT: SHORT}
-
-
 class SymbolView(SymbolRisk):
     """One symbol: its numbers with its names. ``on_book`` may be called directly; everything else through RiskView."""
 
@@ -63,9 +60,8 @@ class SymbolView(SymbolRisk):
         return bool(self.unknown)
 
     def leg(self, position_side: PositionSide) -> Leg:
-        if position_side is PositionSide.BOTH:
-            return self.both
-        return self.long if position_side is PositionSide.LONG else self.short
+        """The position of that side."""
+        return self.leg_of(LEGS[position_side])
 
     def on_book(self, bid_ticks: int, ask_ticks: int, receive_mono_ns: int, stale: bool = False) -> None:
         """Note the top of the book; 0 for an empty side."""
@@ -73,11 +69,6 @@ class SymbolView(SymbolRisk):
         self.ask_ticks = bounded(ask_ticks)
         self.book_mono_ns = max(-_LAST_NS, min(receive_mono_ns, _LAST_NS))
         self.stale = stale
-
-
-def _leg_of(order: OpenOrder, symbol: SymbolRisk) -> Leg:
-    """The leg that one of the symbol's ``orders`` is open against."""
-    return symbol.both if order.leg == BOTH else symbol.long if order.leg == LONG else symbol.short
 
 
 class RiskView(AccountRisk):
@@ -185,10 +176,9 @@ class RiskView(AccountRisk):
             resting: whether it rests in the book, where an order of our own could meet it.
         """
         self.release(client_order_id)
-        view, leg = self.symbol(symbol), _LEGS[position_side]
+        view, leg = self.symbol(symbol), LEGS[position_side]
         price_ticks, lots, worth_ticks = bounded(price_ticks), bounded(lots), bounded(worth_ticks)
-        view.leg(position_side).open(side, lots, worth_ticks)
-        view.open_orders += 1
+        view.leg_of(leg).open(side, lots, worth_ticks)
         view.orders.add(
             client_order_id, strategy, side, leg, price_ticks, lots, worth_ticks, price_ticks if resting else 0
         )
@@ -217,7 +207,7 @@ class RiskView(AccountRisk):
         if view is None or order is None:
             return
         left_lots = max(bounded(lots), 0)
-        _leg_of(order, view).open(order.side, left_lots - order.left_lots, order.worth_ticks)
+        view.leg_of(order.leg).open(order.side, left_lots - order.left_lots, order.worth_ticks)
         view.orders.leave(client_order_id, left_lots)
         self.refresh(view)
 
@@ -231,7 +221,8 @@ class RiskView(AccountRisk):
         order = self.reserved(client_order_id)
         if order is not None:
             self.set_remaining(client_order_id, order.left_lots - lots)
-        self.refresh(view)
+        else:
+            self.refresh(view)
 
     def release(self, client_order_id: str) -> None:
         """The order can fill no more; unknown ids are no error."""
@@ -239,8 +230,7 @@ class RiskView(AccountRisk):
         order = view.orders.take(client_order_id) if view is not None else None
         if view is None or order is None:
             return
-        _leg_of(order, view).open(order.side, -order.left_lots, order.worth_ticks)
-        view.open_orders -= 1
+        view.leg_of(order.leg).open(order.side, -order.left_lots, order.worth_ticks)
         view.unknown.discard(client_order_id)
         self.refresh(view)
 

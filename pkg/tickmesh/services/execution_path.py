@@ -22,12 +22,13 @@ from tickmesh.domain.client_order_id import client_order_id, is_ours
 from tickmesh.domain.enums import IntentAction, OrderState
 from tickmesh.domain.errors import TickmeshError
 from tickmesh.domain.instrument import Instrument
-from tickmesh.domain.messages import BookUpdate, OrderEvent, OrderIntent, decode, decoder
+from tickmesh.domain.messages import OrderEvent, OrderIntent, decoder
 from tickmesh.engine.intake import FORGOTTEN, LINKED, REPEATED, IntentDesk, Settled
 from tickmesh.execution.budget import RateBudget
 from tickmesh.execution.ledger import OrderLedger, Record
 from tickmesh.execution.machine import OrderMachine
 from tickmesh.hotpath import top_of_book
+from tickmesh.hotpath.pure.top_of_book import top_of_book as any_top_of_book
 from tickmesh.ports import DurableMessage
 from tickmesh.risk.pretrade import PreTrade
 from tickmesh.risk.view import RiskView
@@ -124,24 +125,15 @@ class OrderPath:
         view = self._view.symbols.get(symbol)
         if payload is None or view is None:
             return
-        top = top_of_book(payload) or self._decoded_top(payload)
+        top = top_of_book(payload) or any_top_of_book(payload)  # the second of another version's feed
         if top is None:
+            self._malformed.inc()
             return
         bid, ask, receive_mono_ns, stale = top
         if view.mark_ticks:
             view.on_book(bid, ask, receive_mono_ns, stale)
         else:
             self._view.on_book(symbol, bid, ask, receive_mono_ns, stale)
-
-    def _decoded_top(self, payload: bytes) -> tuple[int, int, int, bool] | None:
-        """Of a book that another version's feed wrote, or of none."""
-        try:
-            book = decode(BookUpdate, payload)
-        except msgspec.DecodeError:
-            self._malformed.inc()
-            return None
-        (bid, _), (ask, _) = book.bids[0] if book.bids else (0, 0), book.asks[0] if book.asks else (0, 0)
-        return bid, ask, book.receive_mono_ns, book.stale
 
     # Intents.
 

@@ -6,12 +6,12 @@ import random
 from decimal import Decimal
 
 import msgspec
+from engine_market import INSTRUMENT, NOW, S
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tickmesh.domain.client_order_id import client_order_id
 from tickmesh.domain.enums import IntentAction, OrderState, Side, TimeInForce
-from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import BookUpdate, Control, FillEvent, MarkPrice, OrderEvent, OrderIntent
 from tickmesh.engine.engine import Engine
 from tickmesh.engine.event import Action, Ask, Cancel, Event, Sent, Store, Submit, Unanswered, What
@@ -19,14 +19,6 @@ from tickmesh.engine.replay import Replay, picture_of
 from tickmesh.execution.ledger import TradeFact, VenueFact
 from tickmesh.execution.machine import Report
 from tickmesh.risk.limits import Limits
-
-S = 1_000_000_000
-NOW = 1_767_225_600 * S
-INSTRUMENT = Instrument(
-    venue="binance", symbol="BTCUSDT", base="BTC", quote="USDT", tick_size=Decimal("0.1"), lot_size=Decimal("0.001"),
-    min_price=Decimal("0.1"), max_price=Decimal(1_000_000), min_qty=Decimal("0.001"), max_qty=Decimal(100),
-    min_notional=Decimal(5),
-)  # fmt: skip
 
 
 class Desk:

@@ -7,21 +7,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from engine_market import INSTRUMENT, NOW, S
 
 from tickmesh.domain.enums import OrderState, OrderType
-from tickmesh.domain.instrument import Instrument
 from tickmesh.domain.messages import BookUpdate, Control, MarkPrice, OrderEvent, OrderIntent
 from tickmesh.engine.engine import Engine
 from tickmesh.engine.event import Event, Store, Submit
 from tickmesh.risk.limits import Limits
-
-S = 1_000_000_000
-NOW = 1_767_225_600 * S
-INSTRUMENT = Instrument(
-    venue="binance", symbol="BTCUSDT", base="BTC", quote="USDT", tick_size=Decimal("0.1"), lot_size=Decimal("0.001"),
-    min_price=Decimal("0.1"), max_price=Decimal(1_000_000), min_qty=Decimal("0.001"), max_qty=Decimal(100),
-    min_notional=Decimal(5),
-)  # fmt: skip
 
 
 class Account:

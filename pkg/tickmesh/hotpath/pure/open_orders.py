@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 
+from tickmesh.domain.enums import PositionSide
+
 BOTH, LONG, SHORT = range(3)
 """The position that an order belongs to; the first is the only one of an account without hedge mode."""
+
+LEGS = {PositionSide.BOTH: BOTH, PositionSide.LONG: LONG, PositionSide.SHORT: SHORT}
 
 
 class OpenOrder:

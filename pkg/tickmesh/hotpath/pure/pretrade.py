@@ -12,7 +12,7 @@ OverflowError there, a result that does not is ``UNSURE``: never a yes, and the 
 from __future__ import annotations
 
 from tickmesh.domain.enums import OrderType, PositionSide, RiskState, Side, TimeInForce
-from tickmesh.hotpath.pure.open_orders import BOTH, LONG, SHORT
+from tickmesh.hotpath.pure.open_orders import BOTH, LEGS, LONG, SHORT
 from tickmesh.hotpath.pure.risk_state import AccountRisk, RateWindow, SymbolRisk
 
 LIMIT, MARKET, PRICED_TRIGGER, MARKET_TRIGGER = range(4)
@@ -37,7 +37,6 @@ _KINDS = {
     OrderType.STOP_MARKET: MARKET_TRIGGER,
     OrderType.TAKE_PROFIT_MARKET: MARKET_TRIGGER,
 }
-_LEGS = {PositionSide.BOTH: BOTH, PositionSide.LONG: LONG, PositionSide.SHORT: SHORT}
 _FUTURE_NS = 1_000_000_000
 _SECOND_NS, _MINUTE_NS = 1_000_000_000, 60_000_000_000
 
@@ -174,10 +173,10 @@ class PreTradeKernel:
             return NOT_PLAIN
         if intent_id in account.seen or client_order_id in account.reservations:
             return NOT_PLAIN
-        kind, leg, buying, orders = _KINDS[order_type], _LEGS[position_side], side is Side.BUY, symbol.orders
+        kind, leg, buying, orders = _KINDS[order_type], LEGS[position_side], side is Side.BUY, symbol.orders
         if orders.alike(strategy, side, price or stop, lots) >= self._max_identical:
             return IDENTICAL
-        held = symbol.both if leg == BOTH else symbol.long if leg == LONG else symbol.short
+        held = symbol.leg_of(leg)
         low, high = symbol.mark_low_ticks, symbol.mark_high_ticks
         equity, available = account.equity_atto, account.available_atto
         worth = self.check(
@@ -185,7 +184,7 @@ class PreTradeKernel:
             False, age_ns, ttl_ns, now_mono_ns,
             symbol.bid_ticks, symbol.ask_ticks, symbol.book_mono_ns, symbol.stale, symbol.mark_ticks,
             symbol.mark_mono_ns, low or 0, NO_LIMIT if high is None else high, symbol.ref_ticks, symbol.leverage,
-            symbol.open_orders, bool(symbol.unknown), held.position_lots, held.open_buy_lots, held.open_sell_lots,
+            len(orders), bool(symbol.unknown), held.position_lots, held.open_buy_lots, held.open_sell_lots,
             held.open_buy_tick_lots, held.open_sell_tick_lots, orders.nearest(-side), account.exposure_atto,
             account.margin_atto, equity or 0, available or 0, equity is not None and available is not None,
             account.messages_second.oldest_mono_ns, account.messages_minute.oldest_mono_ns,
@@ -193,7 +192,6 @@ class PreTradeKernel:
         if worth < 0:
             return worth
         held.open(side, lots, worth)
-        symbol.open_orders += 1
         # What waits for its trigger rests in no book.
         orders.add(client_order_id, strategy, side, leg, price or stop, lots, worth, 0 if stop else price)
         account.refresh(symbol)

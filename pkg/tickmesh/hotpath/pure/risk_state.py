@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from tickmesh.domain.enums import RiskState
-from tickmesh.hotpath.pure.open_orders import OpenOrders, RecentIds
+from tickmesh.hotpath.pure.open_orders import BOTH, LONG, OpenOrders, RecentIds
 
 MOST_ATTO = 2**110
 """An exposure that is worth more counts as this, which is more than any limit: 10**15 of quote currency."""
@@ -90,8 +90,8 @@ class SymbolRisk:
 
     __slots__ = (
         "ask_ticks", "bid_ticks", "book_mono_ns", "both", "exposure_atto", "leverage", "long", "margin_atto",
-        "mark_high_ticks", "mark_low_ticks", "mark_mono_ns", "mark_ticks", "open_orders", "orders", "ref_ticks",
-        "short", "stale", "state", "unit_atto", "unknown",
+        "mark_high_ticks", "mark_low_ticks", "mark_mono_ns", "mark_ticks", "orders", "ref_ticks", "short", "stale",
+        "state", "unit_atto", "unknown",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -104,10 +104,13 @@ class SymbolRisk:
         self.leverage = 1
         self.both, self.long, self.short = Leg(), Leg(), Leg()
         self.orders = OpenOrders()
-        self.open_orders = 0
         self.exposure_atto = self.margin_atto = 0
         self.state = RiskState.ACTIVE
         self.unknown: set[str] = set()
+
+    def leg_of(self, number: int) -> Leg:
+        """The position BOTH, LONG or SHORT, which orders are open against."""
+        return self.both if number == BOTH else self.long if number == LONG else self.short
 
 
 class AccountRisk:
